@@ -1,0 +1,61 @@
+"""The error tree of Headwater.
+
+    HeadwaterError
+    ├── SettingsError              a variable is missing or wrong; the process does not start
+    ├── DeploymentError            the stores do not fit this process (partitions, schema)
+    ├── LogUnavailable             Redis cannot take or answer the call; nothing is known to be lost
+    ├── CodecError                 bytes that are no event or command of ours
+    └── Refused                    a command was understood and is not allowed
+        ├── NotFound               no such thing, or somebody else's: callers must not tell which
+        ├── ThreadBusy             a job runs in the thread and the caller asked not to wait
+        ├── QueueFull              too many messages wait in the thread
+        └── IdempotencyMismatch    the key was used before with another body
+
+Driver errors of Redis are translated in one place (``shared.redis_client.translate``). Signals that
+steer the code without being failures (a lost lease, a gap) are return values, not exceptions.
+"""
+
+from __future__ import annotations
+
+
+class HeadwaterError(Exception):
+    """Base of every error raised on purpose. Without arguments the docstring is the message."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or (self.__doc__ or type(self).__name__).strip())
+
+
+class SettingsError(HeadwaterError):
+    """A setting is missing or wrong."""
+
+
+class DeploymentError(HeadwaterError):
+    """The stores were made by a deployment with other settings."""
+
+
+class LogUnavailable(HeadwaterError):
+    """The event log cannot be reached."""
+
+
+class CodecError(HeadwaterError):
+    """Not an event or command of this system."""
+
+
+class Refused(HeadwaterError):
+    """The command was refused."""
+
+
+class NotFound(Refused):
+    """There is no such thing."""
+
+
+class ThreadBusy(Refused):
+    """A job is running in this thread."""
+
+
+class QueueFull(Refused):
+    """Too many messages are waiting in this thread."""
+
+
+class IdempotencyMismatch(Refused):
+    """This Idempotency-Key was used before with another body."""

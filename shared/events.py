@@ -1,0 +1,196 @@
+"""Events: facts that happened, never edited.
+
+A *job event* belongs to one job and is numbered by ``seq``, 1..n without hole. A *thread event*
+belongs to the thread alone. Both get a ``position`` in the thread's stream, which is not part of
+the event: the log assigns it.
+
+``v`` is the schema version of the event's type. A type this process does not know is kept as
+``UnknownEvent`` and passed on unchanged, so that an older reader never loses what a newer writer
+said. Field order is the order on the wire.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+
+JobStatus = Literal["queued", "running", "done", "failed", "cancelled"]
+FinalStatus = Literal["done", "failed", "cancelled"]
+ThreadStatus = Literal["active", "archived"]
+Metadata = dict[str, Any]
+
+
+def utc_now() -> str:
+    """RFC 3339 in UTC with milliseconds, as every time of the wire is written."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Usage(Frozen):
+    """Tokens, as the model server counted them."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    total_tokens: int = 0
+
+
+class JobEvent(Frozen):
+    """What every event of a job begins with."""
+
+    type: str
+    job_id: str
+    seq: int = Field(ge=1)
+    attempt: int = Field(ge=0)  # 0: the job ended before any worker began it
+    v: int = 1
+    at: str
+
+
+class Started(JobEvent):
+    """An attempt began. With attempt > 1 the text received so far is void."""
+
+    type: Literal["started"] = "started"
+    agent: str
+    model: str
+
+
+class MetadataAdded(JobEvent):
+    """Facts for the client beside the text, such as the sources of an answer."""
+
+    type: Literal["metadata"] = "metadata"
+    metadata: Metadata
+
+
+class Token(JobEvent):
+    """The next piece of the answer; ``deltas`` tells how many pieces of the model it joins."""
+
+    type: Literal["token"] = "token"
+    content: str
+    deltas: int = Field(1, ge=1)
+
+
+class ToolCall(JobEvent):
+    type: Literal["tool_call"] = "tool_call"
+    tool_call_id: str
+    name: str
+    arguments: Metadata
+
+
+class ToolResult(JobEvent):
+    type: Literal["tool_result"] = "tool_result"
+    tool_call_id: str
+    name: str
+    content: str
+    is_error: bool = False
+
+
+class ErrorRaised(JobEvent):
+    """Why the job is about to fail; ``done {status: failed}`` follows."""
+
+    type: Literal["error"] = "error"
+    code: str
+    message: str
+    retryable: bool
+
+
+class Done(JobEvent):
+    """The last event of a job. ``content`` joins the tokens of the last attempt."""
+
+    type: Literal["done"] = "done"
+    status: FinalStatus
+    content: str
+    message_id: str
+    finish_reason: str | None = None
+    usage: Usage | None = None
+    latency_ms: int
+
+
+class ThreadEvent(Frozen):
+    """What every event of a thread begins with."""
+
+    type: str
+    thread_id: str
+    v: int = 1
+    at: str
+
+
+class ThreadCreated(ThreadEvent):
+    type: Literal["thread.created"] = "thread.created"
+    owner: str
+    title: str | None = None
+    agent: str | None = None
+    metadata: Metadata = Field(default_factory=dict)
+
+
+class ThreadUpdated(ThreadEvent):
+    """Carries only what changed; a field that is absent keeps its value."""
+
+    type: Literal["thread.updated"] = "thread.updated"
+    title: str | None = None
+    metadata: Metadata | None = None
+    status: ThreadStatus | None = None
+
+
+class ThreadDeleted(ThreadEvent):
+    type: Literal["thread.deleted"] = "thread.deleted"
+
+
+class MessagePosted(ThreadEvent):
+    """A user asked; ``reply_id`` will be the id of the assistant's message."""
+
+    type: Literal["message.posted"] = "message.posted"
+    message_id: str
+    job_id: str
+    reply_id: str
+    user: str
+    content: str
+    agent: str
+    metadata: Metadata = Field(default_factory=dict)
+    trace_id: str
+    session_id: str | None = None
+
+
+class UnknownEvent(BaseModel):
+    """An event of a type, or of a version, that this process does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    type: str
+
+
+_KNOWN: dict[str, int] = {
+    **dict.fromkeys(("started", "metadata", "token", "tool_call", "tool_result"), 1),
+    **dict.fromkeys(("error", "done"), 1),
+    **dict.fromkeys(("thread.created", "thread.updated", "thread.deleted", "message.posted"), 1),
+}
+
+
+def _tag(value: Any) -> str:
+    kind, version = (
+        (value.get("type"), value.get("v", 1))
+        if isinstance(value, dict)
+        else (getattr(value, "type", None), getattr(value, "v", 1))
+    )
+    known = isinstance(kind, str) and isinstance(version, int) and version <= _KNOWN.get(kind, 0)
+    return kind if known and isinstance(kind, str) else "unknown"
+
+
+Event = Annotated[
+    Annotated[Started, Tag("started")]
+    | Annotated[MetadataAdded, Tag("metadata")]
+    | Annotated[Token, Tag("token")]
+    | Annotated[ToolCall, Tag("tool_call")]
+    | Annotated[ToolResult, Tag("tool_result")]
+    | Annotated[ErrorRaised, Tag("error")]
+    | Annotated[Done, Tag("done")]
+    | Annotated[ThreadCreated, Tag("thread.created")]
+    | Annotated[ThreadUpdated, Tag("thread.updated")]
+    | Annotated[ThreadDeleted, Tag("thread.deleted")]
+    | Annotated[MessagePosted, Tag("message.posted")]
+    | Annotated[UnknownEvent, Tag("unknown")],
+    Discriminator(_tag),
+]

@@ -1,0 +1,70 @@
+"""Ids: opaque to clients, ordered by time, and naming the partition that holds their keys.
+
+A thread's partition is the CRC-32 of its id. Everything that lives in a thread carries the
+partition in its own id, so that a job id alone finds its keys without a look-up:
+
+    thr_0192f3c1a2b4c9…            partition = crc32(id) mod partitions
+    job_05 0192f3c1a2b4c9…         partition 5, written as two hexadecimal digits
+    msg_05 0192f3c1a2b4c9…
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+import time
+import zlib
+
+THREAD, JOB, MESSAGE = "thr_", "job_", "msg_"
+_UNIQUE_HEX = 32  # 48 bits of milliseconds, then 80 random bits
+_THREAD_ID = re.compile(rf"{THREAD}[0-9a-f]{{{_UNIQUE_HEX}}}")
+_PLACED_ID = re.compile(rf"(?:{JOB}|{MESSAGE})[0-9a-f]{{{_UNIQUE_HEX + 2}}}")
+
+
+def _unique() -> str:
+    return f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(10)}"
+
+
+def new_thread_id() -> str:
+    return THREAD + _unique()
+
+
+def new_job_id(partition: int) -> str:
+    return f"{JOB}{partition:02x}{_unique()}"
+
+
+def new_message_id(partition: int) -> str:
+    return f"{MESSAGE}{partition:02x}{_unique()}"
+
+
+def new_trace_id() -> str:
+    """16 random bytes in hexadecimal: the trace-id of W3C Trace Context."""
+    return secrets.token_hex(16)
+
+
+def thread_id_for_key(user: str, idempotency_key: str) -> str:
+    """The same caller and key always name the same thread, hence the same partition and slot."""
+    digest = hashlib.sha256(f"{len(user)}:{user}:{idempotency_key}".encode()).hexdigest()
+    return THREAD + digest[:_UNIQUE_HEX]
+
+
+def is_thread_id(value: str) -> bool:
+    return _THREAD_ID.fullmatch(value) is not None
+
+
+def is_job_id(value: str) -> bool:
+    return value.startswith(JOB) and _PLACED_ID.fullmatch(value) is not None
+
+
+def is_message_id(value: str) -> bool:
+    return value.startswith(MESSAGE) and _PLACED_ID.fullmatch(value) is not None
+
+
+def partition_of_thread(thread_id: str, partitions: int) -> int:
+    return zlib.crc32(thread_id.encode()) % partitions
+
+
+def partition_of(placed_id: str) -> int:
+    """The partition written in a job or message id, which must be well formed."""
+    return int(placed_id[4:6], 16)

@@ -1,0 +1,82 @@
+"""Every Redis key: its type, writer, readers and retention.
+
+All keys of a partition carry the hash tag ``{hw:<p>}`` and so live in one slot of a Redis Cluster:
+that is what lets one script change them together.
+
+| key                          | type   | writer              | readers               | leaves when |
+|------------------------------|--------|---------------------|-----------------------|-------------|
+| {hw:p}:commands              | stream | accept, append      | orchestrators (group) | acked and deleted with `done` |
+| {hw:p}:log                   | stream | every append        | persisters (group)    | trimmed behind the slowest group |
+| {hw:p}:dead                  | stream | append, persister   | operators             | an operator retries or drops it |
+| {hw:p}:thread:<id>           | hash   | every append        | all                   | idle TTL, after it is archived |
+| {hw:p}:thread:<id>:events    | stream | every append        | gateway, orchestrator | idle TTL, after it is archived |
+| {hw:p}:thread:<id>:queue     | list   | accept, append      | append                | empty |
+| {hw:p}:job:<id>              | hash   | accept, begin, append | all                 | idle TTL, after `done` is archived |
+| {hw:p}:dirty:<user>          | set    | thread appends      | gateway               | its threads are archived |
+| {hw:p}:idempotency:<user>:<key> | hash | accept, create     | accept, create        | IDEMPOTENCY_SECONDS |
+| {hw:p}:meta                  | hash   | start-up check      | start-up check        | never |
+| channel {hw:p}:thread:<id>   | shard channel | every append | gateways              | – |
+| channel {hw:p}:cancels       | shard channel | cancel       | orchestrators         | – |
+
+`scripts/prelude.lua` builds the keys of a job, a dirty set and a thread from the prefix, because a
+script meets them by name; a test holds it against this module.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+ORCHESTRATORS: Final = "orchestrators"
+PERSISTERS: Final = "persisters"
+IDEMPOTENCY_SECONDS: Final = 24 * 3600
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionKeys:
+    """The keys of one partition."""
+
+    partition: int
+
+    @property
+    def prefix(self) -> str:
+        return f"{{hw:{self.partition}}}"
+
+    @property
+    def commands(self) -> str:
+        return f"{self.prefix}:commands"
+
+    @property
+    def log(self) -> str:
+        return f"{self.prefix}:log"
+
+    @property
+    def dead(self) -> str:
+        return f"{self.prefix}:dead"
+
+    @property
+    def meta(self) -> str:
+        return f"{self.prefix}:meta"
+
+    @property
+    def cancels(self) -> str:
+        return f"{self.prefix}:cancels"
+
+    def thread(self, thread_id: str) -> str:
+        """The thread's hash, and the channel its events are published on."""
+        return f"{self.prefix}:thread:{thread_id}"
+
+    def thread_events(self, thread_id: str) -> str:
+        return f"{self.prefix}:thread:{thread_id}:events"
+
+    def thread_queue(self, thread_id: str) -> str:
+        return f"{self.prefix}:thread:{thread_id}:queue"
+
+    def job(self, job_id: str) -> str:
+        return f"{self.prefix}:job:{job_id}"
+
+    def dirty(self, user: str) -> str:
+        return f"{self.prefix}:dirty:{user}"
+
+    def idempotency(self, user: str, key: str) -> str:
+        return f"{self.prefix}:idempotency:{len(user)}:{user}:{key}"

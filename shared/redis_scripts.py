@@ -1,0 +1,71 @@
+"""Lua scripts: read once, sent by their hash, loaded again wherever a server has forgotten them.
+
+Each file in ``scripts/`` is one atomic operation. ``prelude.lua`` is put behind its ``#!lua`` line;
+the hash is taken of the result, so two versions of a service never run each other's code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import Any, cast
+
+from shared.redis_client import NoScriptError, Redis, translate
+
+Argument = str | bytes | int | float
+
+
+class Script:
+    """The source of one script, and its SHA-1, which is how Redis knows it."""
+
+    def __init__(self, name: str) -> None:
+        folder = files("shared") / "scripts"
+        body = (folder / f"{name}.lua").read_text()
+        shebang, rest = body.split("\n", 1)
+        self.name = name
+        self.source = f"{shebang}\n{(folder / 'prelude.lua').read_text()}\n{rest}"
+        self.sha = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
+
+
+class Call:
+    """A script with its keys and arguments: may be sent any number of times."""
+
+    __slots__ = ("args", "keys", "script")
+
+    def __init__(self, script: Script, keys: Sequence[str], args: Sequence[Argument]) -> None:
+        self.script = script
+        self.keys = keys
+        self.args = args
+
+    def by_hash(self) -> tuple[Any, ...]:
+        return ("EVALSHA", self.script.sha, len(self.keys), *self.keys, *self.args)
+
+    def by_source(self) -> tuple[Any, ...]:
+        return ("EVAL", self.script.source, len(self.keys), *self.keys, *self.args)
+
+
+async def run(redis: Redis, call: Call) -> Any:
+    """The script's reply. Raises LogUnavailable."""
+    with translate():
+        try:
+            return await redis.execute_command(*call.by_hash())
+        except NoScriptError:
+            return await redis.execute_command(*call.by_source())
+
+
+async def run_many(redis: Redis, calls: Sequence[Call]) -> list[Any]:
+    """The replies of several calls sent in one round trip, in order; not atomic together.
+
+    A call that failed leaves its exception in its place; only a connection that breaks raises
+    (LogUnavailable), and then any of the calls may have been carried out.
+    """
+    with translate():
+        pipeline = redis.pipeline(transaction=False)
+        for call in calls:
+            pipeline.execute_command(*call.by_hash())
+        replies = cast("list[Any]", await pipeline.execute(raise_on_error=False))
+        for index, reply in enumerate(replies):
+            if isinstance(reply, NoScriptError):
+                replies[index] = await redis.execute_command(*calls[index].by_source())
+    return replies

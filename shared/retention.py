@@ -1,0 +1,49 @@
+"""What may leave Redis, and when: the persister's reports, and trimming behind the slowest group.
+
+Nothing is trimmed or expired before it is archived. Expiry is decided by one script on the position
+the persister has archived *without hole*; trimming by another on what every group has acknowledged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final, Literal
+
+from shared.keys import PartitionKeys
+from shared.redis_client import Redis
+from shared.redis_scripts import Call, Script, run
+from shared.states import THREAD_STATES
+
+LOG_ENTRIES_KEPT: Final = 0  # behind the slowest group nothing is needed: Postgres has it
+
+
+class Retention:
+    def __init__(self, redis: Redis, *, idle_ttl_seconds: int) -> None:
+        self._redis = redis
+        self._idle_ttl_seconds = idle_ttl_seconds
+        self._report, self._trim = Script("report_progress"), Script("trim_log")
+
+    async def report(
+        self,
+        partition: int,
+        kind: Literal["processing", "archived"],
+        positions: Mapping[str, int],
+        *,
+        finished_jobs: Sequence[str] = (),
+    ) -> None:
+        """Tell Redis how far threads have come; ``archived`` lets go what is idle and whole.
+
+        An archived position promises that no event before it is missing in Postgres. Safe to send
+        twice or late: positions only rise. Raises LogUnavailable.
+        """
+        keys = PartitionKeys(partition)
+        args: list[str | bytes | int | float] = [keys.prefix, kind, self._idle_ttl_seconds]
+        args += [",".join(THREAD_STATES), len(positions)]
+        for thread_id, position in positions.items():
+            args += (thread_id, position)
+        await run(self._redis, Call(self._report, [keys.log], [*args, *finished_jobs]))
+
+    async def trim(self, partition: int) -> int:
+        """Cut the partition's log behind its slowest group; the number of entries removed."""
+        call = Call(self._trim, [PartitionKeys(partition).log], [LOG_ENTRIES_KEPT])
+        return int(await run(self._redis, call))

@@ -1,0 +1,41 @@
+#!lua
+-- Renames, archives, re-labels or deletes a thread.
+--
+-- KEYS  1 thread  2 thread events  3 thread queue  4 log  5 commands
+-- ARGV  1 control, JSON: prefix group user thread_id at cancels request_id type set (fields → values)
+--       2 thread.updated or thread.deleted
+-- Returns  {'CHANGED'}   {'NO_THREAD'} not in Redis: load it and call again   {'NO_ACCESS'}
+-- Atomic because the hash and the event must agree, and a deletion ends the thread's jobs: those that
+-- wait get their `done` here, the one that runs is flagged. `request_id` makes a re-sent call harmless.
+
+local a = cjson.decode(ARGV[1])
+local thread, events, queue, log, commands = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+
+local t = redis.call('HMGET', thread, 'owner', 'state', 'position', 'seq', 'active', 'request_id')
+if not t[1] then return {'NO_THREAD'} end
+if t[6] == a.request_id then return {'CHANGED'} end
+if t[1] ~= a.user or t[2] == 'DELETING' or t[2] == 'DELETED' then return {'NO_ACCESS'} end
+
+local position, seq, lines = tonumber(t[3]), tonumber(t[4]), {}
+for field, value in pairs(a.set) do redis.call('HSET', thread, field, value) end
+if a.type == 'thread.deleted' then
+  redis.call('HSET', thread, 'state', 'DELETING')
+  for _, job_id in ipairs(redis.call('LRANGE', queue, 0, -1)) do
+    local job = job_key(a.prefix, job_id)
+    local done = unbegun_done(job_id, redis.call('HGET', job, 'reply'), a.at)
+    position = position + 1
+    lines[#lines + 1] = append(events, log, a.thread_id, position, job_id, 1, 'done', done)
+    redis.call('HSET', job, 'seq', 1)
+    finish({prefix = a.prefix, group = a.group, thread = thread, queue = queue, commands = commands, job = job},
+      job_id, 'cancelled', a.at, done)
+  end
+  if t[5] then flag_cancel(job_key(a.prefix, t[5]), t[5], a.cancels) end
+end
+position, seq = position + 1, seq + 1
+lines[#lines + 1] = append(events, log, a.thread_id, position, a.thread_id, seq, a.type, ARGV[2])
+redis.call('HSET', thread, 'position', position, 'seq', seq, 'request_id', a.request_id)
+mark_dirty(a.prefix, thread, a.thread_id, t[1], position, a.at)
+redis.call('PERSIST', thread)
+redis.call('PERSIST', events)
+redis.call('SPUBLISH', thread, table.concat(lines, '\n'))
+return {'CHANGED'}

@@ -1,0 +1,62 @@
+-- What several scripts share. Python puts it in front of each of them (shared/redis_scripts.py).
+-- Keys that a script meets by name (the next job of a thread, the owner's dirty set) are built here
+-- from the partition's prefix; they carry its hash tag, so they live in the slot of the declared ones.
+
+local function job_key(prefix, job_id) return prefix .. ':job:' .. job_id end
+local function thread_key(prefix, thread_id) return prefix .. ':thread:' .. thread_id end
+local function dirty_key(prefix, user) return prefix .. ':dirty:' .. user end
+
+-- Adds one event to the thread's stream and to the log. Returns its line for the channel.
+local function append(events, log, thread_id, position, stream, seq, kind, data)
+  redis.call('XADD', events, position .. '-0', 'j', stream, 's', seq, 't', kind, 'd', data)
+  redis.call('XADD', log, '*', 'h', thread_id, 'p', position, 'j', stream, 's', seq, 't', kind, 'd', data)
+  return position .. ' ' .. stream .. ' ' .. seq .. ' ' .. kind .. ' ' .. data
+end
+
+-- The thread's row has changed at `position`: its owner's lists must not be served without it.
+local function mark_dirty(prefix, thread, thread_id, owner, position, at)
+  redis.call('HSET', thread, 'changed', position, 'updated_at', at)
+  redis.call('SADD', dirty_key(prefix, owner), thread_id)
+end
+
+-- Flags a running job and wakes its worker.
+local function flag_cancel(job, job_id, cancels)
+  redis.call('HSET', job, 'cancel', '1')
+  redis.call('SPUBLISH', cancels, '{"type":"CancelJob","v":1,"job_id":"' .. job_id .. '"}')
+end
+
+-- The whole life of a job that nobody began: one event.
+local function unbegun_done(job_id, reply_id, at)
+  return '{"type":"done","job_id":"' .. job_id .. '","seq":1,"attempt":0,"v":1,"at":"' .. at ..
+    '","status":"cancelled","content":"","message_id":"' .. reply_id ..
+    '","finish_reason":null,"usage":null,"latency_ms":0}'
+end
+
+-- Hands a job to the orchestrators.
+local function start(commands, thread, job, job_id, command)
+  local entry = redis.call('XADD', commands, '*', 'j', job_id, 'd', command)
+  redis.call('HSET', job, 'entry', entry)
+  redis.call('HSET', thread, 'active', job_id)
+end
+
+-- Ends a job: its final facts, its command acknowledged and gone, the thread's next job started.
+local function finish(k, job_id, status, at, done)
+  local entry = redis.call('HGET', k.job, 'entry')
+  redis.call('HSET', k.job, 'status', status, 'finished_at', at, 'done', done)
+  redis.call('HDEL', k.job, 'cancel', 'command')
+  if entry then
+    redis.call('XACK', k.commands, k.group, entry)
+    redis.call('XDEL', k.commands, entry)
+  end
+  if redis.call('HGET', k.thread, 'active') ~= job_id then
+    redis.call('LREM', k.queue, 0, job_id)
+    return
+  end
+  redis.call('HDEL', k.thread, 'active')
+  local next_id = redis.call('LPOP', k.queue)
+  if next_id then
+    local next_job = job_key(k.prefix, next_id)
+    start(k.commands, k.thread, next_job, next_id, redis.call('HGET', next_job, 'command'))
+    redis.call('HDEL', next_job, 'command')
+  end
+end

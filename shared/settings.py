@@ -1,0 +1,120 @@
+"""Every setting of every process: the only module that reads the environment.
+
+Each field is the variable ``HEADWATER_<FIELD>`` in upper case; docs/settings.md is checked against
+this class by a test. Settings are read once, in a process's ``__main__``, and handed down as
+arguments.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from shared.errors import SettingsError
+
+PREFIX = "HEADWATER_"
+PARTITIONS_MAX = 256  # ids carry the partition as two hexadecimal digits
+SECRET_BYTES_MIN = 32  # RFC 7518 §3.2: an HS256 key is at least as long as its hash
+
+
+def default_consumer_name() -> str:
+    """A name no other living process has: a consumer's pending entries are told apart by it."""
+    return f"{socket.gethostname()}-{os.getpid()}"
+
+
+class Settings(BaseSettings):
+    """Validated settings. Times are seconds unless a name says otherwise."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True)
+
+    redis_url: str | None = Field(None, description="Redis or Valkey, 7.0 or newer")
+    database_url: str | None = Field(None, description="PostgreSQL, as postgresql://…")
+    host: str = Field("127.0.0.1", description="Address the gateway listens on")
+    port: int = Field(8080, ge=0, le=65535, description="Port the gateway listens on")
+    data_dir: Path = Field(Path(".headwater"), description="Where a local cluster keeps its data")
+    partitions: int = Field(
+        8, ge=1, le=PARTITIONS_MAX, description="Fixed for the life of a deployment"
+    )
+
+    llm_base_url: str | None = Field(None, description="OpenAI-compatible server, ending in /v1")
+    llm_api_key: str | None = Field(None, description="Sent to the model server as a bearer token")
+    llm_model: str = Field("smollm2-135m-instruct", description="Model of agents that name none")
+    llm_connect_seconds: float = Field(5.0, gt=0, description="Bound on connecting to the model")
+    llm_timeout_seconds: float = Field(60.0, gt=0, description="Bound on the wait for a token")
+    llm_idle_seconds: float = Field(30.0, gt=0, description="Bound on the wait between two tokens")
+    llm_context_tokens: int = Field(
+        1536, ge=64, description="Budget of the history handed to the model"
+    )
+    agents_file: Path | None = Field(None, description="JSON file of agents; none: one, `default`")
+
+    auth_secret: str | None = Field(None, description="HS256 key of the callers' JWTs")
+    auth_audience: str | None = Field(None, description="Required `aud`, when set")
+    auth_issuer: str | None = Field(None, description="Required `iss`, when set")
+
+    lease_seconds: float = Field(5.0, gt=0, description="A job without heartbeat is taken over")
+    heartbeat_seconds: float = Field(1.0, gt=0, description="Between two renewals of a lease")
+    attempts_max: int = Field(3, ge=1, description="Executions of a job before it fails")
+    jobs_per_worker: int = Field(64, ge=1, description="Jobs one orchestrator runs at once")
+    job_deadline_seconds: float = Field(600.0, gt=0, description="Bound on one attempt")
+    queue_per_thread_max: int = Field(32, ge=1, description="Messages waiting in one thread")
+    idle_ttl_seconds: int = Field(
+        3600, ge=1, description="Redis keeps an archived, idle thread or job this long"
+    )
+    drain_seconds: float = Field(15.0, gt=0, description="Bound on finishing work after SIGTERM")
+
+    consumer_name: str = Field(
+        default_factory=default_consumer_name, description="Unique name of this process"
+    )
+    ready_file: Path | None = Field(None, description="Touched every second while ready")
+    log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
+    log_format: str = Field("json", pattern="^(json|console)$", description="json or console")
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Comma-separated origins a browser may call from"
+    )
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part for part in value.split(",") if part) if isinstance(value, str) else value
+
+    @field_validator("auth_secret")
+    @classmethod
+    def _long_enough(cls, value: str | None) -> str | None:
+        if value is not None and len(value.encode()) < SECRET_BYTES_MIN:
+            raise ValueError(f"needs at least {SECRET_BYTES_MIN} bytes")
+        return value
+
+    @field_validator("heartbeat_seconds")
+    @classmethod
+    def _several_beats_per_lease(cls, value: float, info: object) -> float:
+        lease = getattr(info, "data", {}).get("lease_seconds", value * 3)
+        if value * 3 > lease:
+            raise ValueError("must be at most a third of HEADWATER_LEASE_SECONDS")
+        return value
+
+    def required(self, field: str) -> str:
+        """The value of an optional setting that this process cannot do without.
+
+        Raises SettingsError, naming the variable, when it is not set.
+        """
+        value = getattr(self, field)
+        if value is None:
+            raise SettingsError(f"{PREFIX}{field.upper()} is not set")
+        return str(value)
+
+
+def load_settings() -> Settings:
+    """Read the environment. Raises SettingsError with one line per bad variable."""
+    try:
+        return Settings()  # pyright: ignore[reportCallIssue] -- fields come from the environment
+    except ValidationError as error:
+        lines = (
+            f"{PREFIX}{'_'.join(map(str, item['loc'])).upper()}: {item['msg']}"
+            for item in error.errors()
+        )
+        raise SettingsError("\n".join(lines)) from None

@@ -1,0 +1,143 @@
+"""The log's writing side for threads: create, change, load. Each call is one script.
+
+Redis holds a thread while it is in use. An archived, idle one is let go, and loaded again from
+Postgres by whoever needs it next, so every write finds its thread here.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from dataclasses import dataclass, field
+from typing import Any
+
+from shared.codec import encode
+from shared.errors import NotFound
+from shared.events import ThreadCreated, ThreadDeleted, ThreadStatus, ThreadUpdated
+from shared.ids import partition_of_thread
+from shared.keys import ORCHESTRATORS, PartitionKeys
+from shared.log_protocol import Idempotency, creation_control, refusal
+from shared.redis_client import Redis
+from shared.redis_scripts import Call, Script, run
+from shared.states import ThreadState
+
+
+@dataclass(frozen=True, slots=True)
+class Thread:
+    """A thread as its owner sees it; the same shape from Redis and from Postgres."""
+
+    thread_id: str
+    owner: str
+    state: ThreadState
+    status: ThreadStatus
+    title: str | None
+    agent: str | None
+    created_at: str
+    updated_at: str
+    position: int  # of its last event
+    seq: int  # of its last thread event
+    archived: int  # every event up to this position is in Postgres
+    processing: int  # every event up to this position is there or in a persister's batch
+    active_job_id: str | None = None
+    metadata: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    @property
+    def is_gone(self) -> bool:
+        return self.state in ("DELETING", "DELETED")
+
+
+class ThreadLog:
+    """Appends thread events. Stateless: any number may work on the same Redis."""
+
+    def __init__(self, redis: Redis, partitions: int, *, idle_ttl_seconds: int) -> None:
+        self._redis = redis
+        self._partitions = partitions
+        self._idle_ttl_seconds = idle_ttl_seconds
+        self._create, self._change = Script("create_thread"), Script("change_thread")
+        self._load = Script("load_thread")
+
+    async def create_thread(
+        self, event: ThreadCreated, *, idempotency: Idempotency | None = None
+    ) -> str:
+        """Create the thread the event describes; the time it was created (again: the first time).
+
+        Raises IdempotencyMismatch, LogUnavailable.
+        """
+        keys, thread = self._keys(event.thread_id), event.thread_id
+        names = [keys.thread(thread), keys.thread_events(thread), keys.log]
+        if idempotency is not None:
+            names.append(keys.idempotency(event.owner, idempotency.key))
+        control = creation_control(
+            keys,
+            user=event.owner,
+            thread_id=thread,
+            at=event.at,
+            create=event,
+            idempotency=idempotency,
+        )
+        call = Call(self._create, names, [json.dumps(control), encode(event)])
+        code, *facts = await run(self._redis, call)
+        if code != b"CREATED":
+            raise refusal(code.decode())
+        return facts[0].decode()
+
+    async def change_thread(self, user: str, event: ThreadUpdated | ThreadDeleted) -> None:
+        """Rename, archive, re-label or delete; a deletion cancels the thread's jobs.
+
+        Raises NotFound, ThreadNotLoaded, LogUnavailable.
+        """
+        keys, thread = self._keys(event.thread_id), event.thread_id
+        names = [keys.thread(thread), keys.thread_events(thread), keys.thread_queue(thread)]
+        names += [keys.log, keys.commands]
+        control = {
+            "prefix": keys.prefix,
+            "group": ORCHESTRATORS,
+            "user": user,
+            "thread_id": thread,
+            "at": event.at,
+            "cancels": keys.cancels,
+            "request_id": secrets.token_hex(8),
+            "type": event.type,
+            "set": _fields(event),
+        }
+        reply = await run(
+            self._redis, Call(self._change, names, [json.dumps(control), encode(event)])
+        )
+        if reply[0] != b"CHANGED":
+            raise refusal(reply[0].decode())
+
+    async def load(self, thread: Thread) -> None:
+        """Bring an archived thread back. Raises NotFound if it is deleted, LogUnavailable."""
+        if thread.is_gone:
+            raise NotFound()
+        fields = {
+            "owner": thread.owner,
+            "state": thread.state,
+            "status": thread.status,
+            "title": thread.title or "",
+            "agent": thread.agent or "",
+            "metadata": json.dumps(thread.metadata),
+            "created_at": thread.created_at,
+            "updated_at": thread.updated_at,
+            "position": thread.position,
+            "seq": thread.seq,
+            "archived": thread.position,
+            "processing": thread.position,
+            "changed": thread.position,
+        }
+        pairs = [part for pair in fields.items() for part in pair]
+        name = self._keys(thread.thread_id).thread(thread.thread_id)
+        await run(self._redis, Call(self._load, [name], [self._idle_ttl_seconds, *pairs]))
+
+    def _keys(self, thread_id: str) -> PartitionKeys:
+        return PartitionKeys(partition_of_thread(thread_id, self._partitions))
+
+
+def _fields(event: ThreadUpdated | ThreadDeleted) -> dict[str, str]:
+    """The hash fields an event changes."""
+    if isinstance(event, ThreadDeleted):
+        return {}
+    fields = event.model_dump(include={"title", "status"}, exclude_none=True)
+    if event.metadata is not None:
+        fields["metadata"] = json.dumps(event.metadata)
+    return fields
