@@ -4,6 +4,8 @@
     ├── SettingsError              a variable is missing or wrong; the process does not start
     ├── DeploymentError            the stores do not fit this process (partitions, schema)
     ├── LogUnavailable             Redis cannot take or answer the call; nothing is known to be lost
+    ├── ArchiveUnavailable         Postgres cannot answer; live streams go on without it
+    ├── UnknownJob                 Redis has a command for a job it knows nothing of
     ├── CodecError                 bytes that are no event or command of ours
     └── Refused                    a command was understood and is not allowed
         ├── NotFound               no such thing, or somebody else's: callers must not tell which
@@ -35,6 +37,14 @@ class DeploymentError(HeadwaterError):
 
 class LogUnavailable(HeadwaterError):
     """The event log cannot be reached."""
+
+
+class ArchiveUnavailable(HeadwaterError):
+    """The archive cannot be reached."""
+
+
+class UnknownJob(HeadwaterError):
+    """The log knows no such job."""
 
 
 class CodecError(HeadwaterError):

@@ -86,9 +86,7 @@ class HotState:
             for thread_id, position in after.items():
                 name = self.keys(thread_id).thread_events(thread_id)
                 pipeline.xrange(name, min=f"{position + 1}-0", max="+", count=count)
-            replies = cast(
-                "list[list[tuple[bytes, dict[bytes, bytes]]]]", await pipeline.execute()
-            )
+            replies = cast("list[list[tuple[bytes, dict[bytes, bytes]]]]", await pipeline.execute())
         return {
             thread_id: [record_from_entry(entry_id, fields) for entry_id, fields in entries]
             for thread_id, entries in zip(after, replies, strict=True)

@@ -17,6 +17,7 @@ that is what lets one script change them together.
 | {hw:p}:meta                  | hash   | start-up check      | start-up check        | never |
 | channel {hw:p}:thread:<id>   | shard channel | every append | gateways              | – |
 | channel {hw:p}:cancels       | shard channel | cancel       | orchestrators         | – |
+| channel {hw:0}:feeds         | shard channel | nobody yet: keeps a gateway's connection subscribed | gateways | – |
 
 `scripts/prelude.lua` builds the keys of a job, a dirty set and a thread from the prefix, because a
 script meets them by name; a test holds it against this module.
@@ -57,6 +58,10 @@ class PartitionKeys:
     @property
     def meta(self) -> str:
         return f"{self.prefix}:meta"
+
+    @property
+    def feeds(self) -> str:
+        return f"{self.prefix}:feeds"
 
     @property
     def cancels(self) -> str:

@@ -51,9 +51,7 @@ class Service(Protocol):
         ...
 
 
-async def run_service(
-    service: Service, *, ready_file: Path | None, drain_seconds: float
-) -> int:
+async def run_service(service: Service, *, ready_file: Path | None, drain_seconds: float) -> int:
     """Run until SIGTERM or SIGINT (0) or until the service has failed (1): the exit code."""
     asked = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -1,17 +1,22 @@
 """The tables: the archive of events, and the read model made from it.
 
 `events` is the archive and the truth; it is only ever added to. Everything else is a projection of
-it: columns are merged in ways that do not depend on the order of batches (greatest, least, the
-value with the highest position), and rows may be dropped and made again.
+it: rows may be dropped and made again. Each of their columns says, beside its type, how two values
+become one (``Merge``), in ways that do not depend on the order or repetition of batches; the
+projection folds by these rules in memory, and the persister's statements are generated from them.
 
-A row may appear before the event that names its owner has been projected (batches come in any
-order); readers see a thread once `owner` is set, and a message once `role` is set.
+A row may appear before the event that names its owner has been projected, because batches come in
+any order, and the row of an answer is begun by its question, which knows the author. Readers see a
+thread once `owner` is set, and a message once `role` is set.
 
 Whether the archive has all of a thread is a matter of counting: positions are 1..n without hole, so
 `event_count = position` says that nothing is missing in front. The same holds for a job's seq.
 """
 
 from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
@@ -30,6 +35,33 @@ from sqlalchemy.dialects.postgresql import JSON, JSONB
 
 metadata = MetaData()
 
+
+class Merge(StrEnum):
+    """How a column's value and another one become one. Unknown (NULL) gives way to known."""
+
+    ONCE = "once"  # one event says it: whichever is known
+    LEAST = "least"
+    GREATEST = "greatest"
+    NEWEST = "newest"  # said at the higher position, which stands in `<column>_position`
+    ONWARD = "onward"  # the later of two job statuses
+    SUM = "sum"  # a count of archive rows, fed with rows that are new
+
+
+def merged(how: Merge) -> dict[str, Any]:
+    """The ``info`` of a column that is merged so."""
+    return {"merge": how}
+
+
+ONCE, LEAST, GREATEST = merged(Merge.ONCE), merged(Merge.LEAST), merged(Merge.GREATEST)
+NEWEST, ONWARD, SUM = merged(Merge.NEWEST), merged(Merge.ONWARD), merged(Merge.SUM)
+_TIME = DateTime(timezone=True)
+
+
+def _number(name: str, kind: type[Integer], info: dict[str, Any]) -> Column[int]:
+    """A column that counts from 0."""
+    return Column(name, kind, nullable=False, server_default=text("0"), info=info)
+
+
 events = Table(
     "events",
     metadata,
@@ -39,7 +71,7 @@ events = Table(
     Column("position", BigInteger, nullable=False),
     Column("type", Text, nullable=False),
     Column("data", JSON, nullable=False),  # json, not jsonb: the bytes clients saw, to the letter
-    Column("recorded_at", DateTime(timezone=True), nullable=False),  # when the log took it
+    Column("recorded_at", _TIME, nullable=False),  # when the log took it
     PrimaryKeyConstraint("stream_id", "seq"),
     Index("events_by_position", "thread_id", "position"),
 )
@@ -48,20 +80,20 @@ threads = Table(
     "threads",
     metadata,
     Column("thread_id", Text, primary_key=True),
-    Column("owner", Text),
-    Column("title", Text),
-    Column("title_position", BigInteger, nullable=False, server_default=text("0")),
-    Column("metadata", JSONB),
-    Column("metadata_position", BigInteger, nullable=False, server_default=text("0")),
-    Column("status", Text),
-    Column("status_position", BigInteger, nullable=False, server_default=text("0")),
-    Column("agent", Text),
-    Column("created_at", DateTime(timezone=True)),
-    Column("updated_at", DateTime(timezone=True)),  # of its newest message, answer or change
-    Column("deleted_at", DateTime(timezone=True)),
-    Column("position", BigInteger, nullable=False, server_default=text("0")),  # the highest
-    Column("seq", Integer, nullable=False, server_default=text("0")),  # the highest
-    Column("event_count", BigInteger, nullable=False, server_default=text("0")),
+    Column("owner", Text, info=ONCE),
+    Column("title", Text, info=NEWEST),
+    _number("title_position", BigInteger, GREATEST),
+    Column("metadata", JSONB, info=NEWEST),
+    _number("metadata_position", BigInteger, GREATEST),
+    Column("status", Text, info=NEWEST),
+    _number("status_position", BigInteger, GREATEST),
+    Column("agent", Text, info=ONCE),
+    Column("created_at", _TIME, info=ONCE),
+    Column("updated_at", _TIME, info=GREATEST),  # of its newest message, answer or change
+    Column("deleted_at", _TIME, info=LEAST),
+    _number("position", BigInteger, GREATEST),  # the highest
+    _number("seq", Integer, GREATEST),  # the highest
+    _number("event_count", BigInteger, SUM),
     Index("threads_by_activity", "owner", text("updated_at DESC"), text("thread_id DESC")),
 )
 
@@ -69,18 +101,18 @@ messages = Table(
     "messages",
     metadata,
     Column("message_id", Text, primary_key=True),
-    Column("thread_id", Text, nullable=False),
-    Column("job_id", Text, nullable=False),
-    Column("role", Text),  # user | assistant
-    Column("author", Text),  # the user, or the agent
-    Column("content", Text),
-    Column("metadata", JSONB),
-    Column("status", Text),  # of an assistant's message: done | failed | cancelled
-    Column("finish_reason", Text),
-    Column("usage", JSONB),
-    Column("position", BigInteger),
-    Column("created_at", DateTime(timezone=True)),
-    Column("deleted_at", DateTime(timezone=True)),
+    Column("thread_id", Text, nullable=False, info=ONCE),
+    Column("job_id", Text, nullable=False, info=ONCE),
+    Column("role", Text, info=ONCE),  # user | assistant
+    Column("author", Text, info=ONCE),  # the user, or the agent
+    Column("content", Text, info=ONCE),
+    Column("metadata", JSONB, info=ONCE),
+    Column("status", Text, info=ONCE),  # of an assistant's message: done | failed | cancelled
+    Column("finish_reason", Text, info=ONCE),
+    Column("usage", JSONB, info=ONCE),
+    Column("position", BigInteger, info=ONCE),
+    Column("created_at", _TIME, info=ONCE),
+    Column("deleted_at", _TIME, info=LEAST),
     Index("messages_by_position", "thread_id", "position"),
     Index("messages_by_job", "job_id"),
 )
@@ -89,31 +121,31 @@ jobs = Table(
     "jobs",
     metadata,
     Column("job_id", Text, primary_key=True),
-    Column("thread_id", Text, nullable=False),
-    Column("owner", Text),
-    Column("message_id", Text),
-    Column("reply_id", Text),
-    Column("agent", Text),
-    Column("trace_id", Text),
-    Column("status", Text),  # queued | running | done | failed | cancelled: only onward
-    Column("attempt", Integer, nullable=False, server_default=text("0")),
-    Column("last_seq", Integer, nullable=False, server_default=text("0")),
-    Column("event_count", Integer, nullable=False, server_default=text("0")),
-    Column("first_position", BigInteger),  # of its message.posted
-    Column("created_at", DateTime(timezone=True)),
-    Column("started_at", DateTime(timezone=True)),
-    Column("finished_at", DateTime(timezone=True)),
+    Column("thread_id", Text, nullable=False, info=ONCE),
+    Column("owner", Text, info=ONCE),
+    Column("message_id", Text, info=ONCE),
+    Column("reply_id", Text, info=ONCE),
+    Column("agent", Text, info=ONCE),
+    Column("trace_id", Text, info=ONCE),
+    Column("status", Text, info=ONWARD),  # queued | running | done | failed | cancelled
+    _number("attempt", Integer, GREATEST),
+    _number("last_seq", Integer, GREATEST),
+    _number("event_count", Integer, SUM),
+    Column("first_position", BigInteger, info=ONCE),  # of its message.posted
+    Column("created_at", _TIME, info=ONCE),
+    Column("started_at", _TIME, info=LEAST),
+    Column("finished_at", _TIME, info=ONCE),
     Index("jobs_by_thread", "thread_id", "first_position"),
 )
 
 checkpoints = Table(
     "checkpoints",
     metadata,
-    Column("partition", SmallInteger, primary_key=True),
+    Column("partition", SmallInteger, primary_key=True, autoincrement=False),
     Column("log_ms", BigInteger, nullable=False),  # the highest log entry projected: <ms>-<n>
     Column("log_n", BigInteger, nullable=False),
     Column("event_count", BigInteger, nullable=False),
-    Column("updated_at", DateTime(timezone=True), nullable=False),
+    Column("updated_at", _TIME, nullable=False),
 )
 
 PROJECTED = (threads, messages, jobs)  # what a rebuild drops and makes again

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
+import redis
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
-from redis.backoff import ExponentialWithJitterBackoff
+from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.exceptions import (
     BusyLoadingError,
     ConnectionError,
@@ -24,16 +25,28 @@ from redis.exceptions import (
     TimeoutError,
 )
 from redis.maint_notifications import MaintNotificationsConfig
+from redis.retry import Retry as BlockingRetry
 
 from shared.errors import LogUnavailable
 
-__all__ = ["NoScriptError", "Redis", "RedisError", "ResponseError", "connect", "translate"]
+__all__ = [
+    "NoScriptError",
+    "Redis",
+    "RedisError",
+    "ResponseError",
+    "connect",
+    "connect_blocking",
+    "translate",
+]
 
 CONNECT_SECONDS_MAX: Final = 3.0
 REPLY_SECONDS_MAX: Final = 10.0  # longer than any BLOCK of ours
 RETRIES_MAX: Final = 5
 BACKOFF_SECONDS: Final = 0.05
 BACKOFF_SECONDS_MAX: Final = 1.0
+BROKER_RETRIES_MAX: Final = 600  # with the back-off below: five minutes of patience
+BROKER_BACKOFF_SECONDS_MAX: Final = 0.5
+BROKER_CONNECTIONS_MAX: Final = 1024  # a blocked read holds one: two per partition
 POOL_CONNECTIONS_MAX: Final = 64
 POOL_WAIT_SECONDS_MAX: Final = 5.0
 _REFUSING_WRITES: Final = ("MISCONF", "OOM", "NOREPLICAS", "READONLY", "LOADING", "CLUSTERDOWN")
@@ -56,6 +69,16 @@ def connection_options() -> dict[str, Any]:
     }
 
 
+def broker_options() -> dict[str, Any]:
+    """Options for FastStream, whose own answer to a failed read is a pause of five seconds."""
+    backoff = ExponentialWithJitterBackoff(base=BACKOFF_SECONDS, cap=BROKER_BACKOFF_SECONDS_MAX)
+    return {
+        **connection_options(),
+        "retry": Retry(backoff, BROKER_RETRIES_MAX),
+        "max_connections": BROKER_CONNECTIONS_MAX,
+    }
+
+
 def connect(url: str, *, connections_max: int = POOL_CONNECTIONS_MAX) -> Redis:
     """A client whose callers wait for a free connection instead of failing. Close with aclose()."""
     pool = BlockingConnectionPool.from_url(  # pyright: ignore[reportUnknownMemberType]
@@ -64,7 +87,18 @@ def connect(url: str, *, connections_max: int = POOL_CONNECTIONS_MAX) -> Redis:
         timeout=POOL_WAIT_SECONDS_MAX,
         **connection_options(),
     )
-    return Redis(connection_pool=pool)
+    return Redis.from_pool(pool)  # owns the pool: aclose() closes its connections
+
+
+def connect_blocking(url: str, *, reply_seconds_max: float) -> redis.Redis:
+    """A client for a thread of its own, without retries: the caller tries again by itself."""
+    return redis.Redis.from_url(  # pyright: ignore[reportUnknownMemberType]
+        url,
+        socket_timeout=reply_seconds_max,
+        socket_connect_timeout=reply_seconds_max,
+        retry=BlockingRetry(NoBackoff(), 0),
+        maint_notifications_config=MaintNotificationsConfig(enabled=False),
+    )
 
 
 @contextmanager
@@ -72,10 +106,18 @@ def translate() -> Iterator[None]:
     """Turn a Redis that cannot be reached, or refuses writes, into LogUnavailable."""
     try:
         yield
-    except (ConnectionError, TimeoutError, OutOfMemoryError, BusyLoadingError) as error:
-        raise LogUnavailable(f"Redis is unavailable: {type(error).__name__}") from error
-    except ResponseError as error:
-        code = str(error).split(" ", 1)[0]
-        if code not in _REFUSING_WRITES:
+    except RedisError as error:
+        translated = translated_error(error)
+        if translated is error:
             raise
-        raise LogUnavailable(f"Redis refuses writes: {code}") from error
+        raise translated from error
+
+
+def translated_error(error: RedisError) -> Exception:
+    """LogUnavailable for what passes by itself; a defect of ours stays what it is."""
+    if isinstance(error, (ConnectionError, TimeoutError, OutOfMemoryError, BusyLoadingError)):
+        return LogUnavailable(f"Redis is unavailable: {type(error).__name__}")
+    code = str(error).split(" ", 1)[0]
+    if isinstance(error, ReadOnlyError) or code in _REFUSING_WRITES:
+        return LogUnavailable(f"Redis refuses writes: {code or type(error).__name__}")
+    return error

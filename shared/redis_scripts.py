@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any, cast
 
-from shared.redis_client import NoScriptError, Redis, translate
+from shared.redis_client import NoScriptError, Redis, RedisError, translate, translated_error
 
 Argument = str | bytes | int | float
 
@@ -65,7 +65,17 @@ async def run_many(redis: Redis, calls: Sequence[Call]) -> list[Any]:
         for call in calls:
             pipeline.execute_command(*call.by_hash())
         replies = cast("list[Any]", await pipeline.execute(raise_on_error=False))
-        for index, reply in enumerate(replies):
-            if isinstance(reply, NoScriptError):
-                replies[index] = await redis.execute_command(*calls[index].by_source())
+    for index, reply in enumerate(replies):
+        if isinstance(reply, NoScriptError):
+            replies[index] = await _source_again(redis, calls[index])
+        elif isinstance(reply, RedisError):
+            replies[index] = translated_error(reply)
     return replies
+
+
+async def _source_again(redis: Redis, call: Call) -> Any:
+    """The reply to a script the server had forgotten, or its error."""
+    try:
+        return await redis.execute_command(*call.by_source())
+    except RedisError as error:
+        return translated_error(error)

@@ -14,6 +14,7 @@ from shared.redis_client import Redis
 from shared.redis_scripts import Call, Script, run
 from shared.states import THREAD_STATES
 
+THREAD_EVENTS_KEPT: Final = 2000  # of a thread in use, for those who resume without Postgres
 LOG_ENTRIES_KEPT: Final = 0  # behind the slowest group nothing is needed: Postgres has it
 
 
@@ -38,7 +39,7 @@ class Retention:
         """
         keys = PartitionKeys(partition)
         args: list[str | bytes | int | float] = [keys.prefix, kind, self._idle_ttl_seconds]
-        args += [",".join(THREAD_STATES), len(positions)]
+        args += [",".join(THREAD_STATES), THREAD_EVENTS_KEPT, len(positions)]
         for thread_id, position in positions.items():
             args += (thread_id, position)
         await run(self._redis, Call(self._report, [keys.log], [*args, *finished_jobs]))

@@ -30,7 +30,9 @@ def default_consumer_name() -> str:
 class Settings(BaseSettings):
     """Validated settings. Times are seconds unless a name says otherwise."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, extra="ignore", frozen=True, env_ignore_empty=True
+    )
 
     redis_url: str | None = Field(None, description="Redis or Valkey, 7.0 or newer")
     database_url: str | None = Field(None, description="PostgreSQL, as postgresql://…")
@@ -44,9 +46,15 @@ class Settings(BaseSettings):
     llm_base_url: str | None = Field(None, description="OpenAI-compatible server, ending in /v1")
     llm_api_key: str | None = Field(None, description="Sent to the model server as a bearer token")
     llm_model: str = Field("smollm2-135m-instruct", description="Model of agents that name none")
-    llm_connect_seconds: float = Field(5.0, gt=0, description="Bound on connecting to the model")
-    llm_timeout_seconds: float = Field(60.0, gt=0, description="Bound on the wait for a token")
-    llm_idle_seconds: float = Field(30.0, gt=0, description="Bound on the wait between two tokens")
+    llm_connect_seconds: float = Field(
+        5.0, gt=0, lt=86400, description="Bound on connecting to the model"
+    )
+    llm_timeout_seconds: float = Field(
+        60.0, gt=0, lt=86400, description="Bound on the wait for a token"
+    )
+    llm_idle_seconds: float = Field(
+        30.0, gt=0, lt=86400, description="Bound on the wait between two tokens"
+    )
     llm_context_tokens: int = Field(
         1536, ge=64, description="Budget of the history handed to the model"
     )
@@ -56,22 +64,30 @@ class Settings(BaseSettings):
     auth_audience: str | None = Field(None, description="Required `aud`, when set")
     auth_issuer: str | None = Field(None, description="Required `iss`, when set")
 
-    lease_seconds: float = Field(5.0, gt=0, description="A job without heartbeat is taken over")
-    heartbeat_seconds: float = Field(1.0, gt=0, description="Between two renewals of a lease")
+    lease_seconds: float = Field(
+        5.0, gt=0, lt=86400, description="A job without heartbeat is taken over"
+    )
+    heartbeat_seconds: float = Field(
+        1.0, gt=0, lt=86400, description="Between two renewals of a lease"
+    )
     attempts_max: int = Field(3, ge=1, description="Executions of a job before it fails")
     jobs_per_worker: int = Field(64, ge=1, description="Jobs one orchestrator runs at once")
-    job_deadline_seconds: float = Field(600.0, gt=0, description="Bound on one attempt")
+    job_deadline_seconds: float = Field(600.0, gt=0, lt=86400, description="Bound on one attempt")
     queue_per_thread_max: int = Field(32, ge=1, description="Messages waiting in one thread")
     idle_ttl_seconds: int = Field(
         3600, ge=1, description="Redis keeps an archived, idle thread or job this long"
     )
-    drain_seconds: float = Field(15.0, gt=0, description="Bound on finishing work after SIGTERM")
+    drain_seconds: float = Field(
+        15.0, gt=0, lt=86400, description="Bound on finishing work after SIGTERM"
+    )
 
     consumer_name: str = Field(
         default_factory=default_consumer_name, description="Unique name of this process"
     )
     ready_file: Path | None = Field(None, description="Touched every second while ready")
-    log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
+    log_level: str = Field(
+        "INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG, INFO, WARNING or ERROR"
+    )
     log_format: str = Field("json", pattern="^(json|console)$", description="json or console")
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Comma-separated origins a browser may call from"
@@ -80,7 +96,11 @@ class Settings(BaseSettings):
     @field_validator("cors_origins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        return tuple(part for part in value.split(",") if part) if isinstance(value, str) else value
+        return (
+            tuple(part.strip() for part in value.split(",") if part.strip())
+            if isinstance(value, str)
+            else value
+        )
 
     @field_validator("auth_secret")
     @classmethod

@@ -20,6 +20,7 @@ local job_id, thread_id = ARGV[3], ARGV[4]
 
 local j = redis.call('HMGET', job, 'attempt', 'owner_token', 'seq', 'status', 'cancel', 'owner')
 if not j[1] then return {'UNKNOWN', 0, 0} end
+if #ARGV < 12 then return redis.error_reply('ERR append_events needs at least one event') end
 local last, cancel = tonumber(j[3]), j[5] and 1 or 0
 if j[1] ~= ARGV[5] or j[2] ~= ARGV[6] then return {'FENCED', last, cancel} end
 if tonumber(ARGV[#ARGV - 2]) <= last then return {'DUPLICATE', last, cancel} end

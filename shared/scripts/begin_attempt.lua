@@ -17,7 +17,7 @@ local thread, events, log, commands, job = KEYS[1], KEYS[2], KEYS[3], KEYS[4], K
 local group, consumer, entry, owner = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local job_id, thread_id = ARGV[6], ARGV[7]
 
-local j = redis.call('HMGET', job, 'status', 'attempt', 'seq', 'first', 'cancel', 'entry', 'owner_token', 'started_at')
+local j = redis.call('HMGET', job, 'status', 'attempt', 'seq', 'first', 'cancel', 'entry', 'begun_by', 'started_at')
 local status = j[1]
 if not status then return {'UNKNOWN'} end
 if (status ~= 'queued' and status ~= 'running') or j[6] ~= entry then
@@ -26,7 +26,7 @@ if (status ~= 'queued' and status ~= 'running') or j[6] ~= entry then
   return {'ENDED'}
 end
 local attempt, seq, first = tonumber(j[2]), tonumber(j[3]), tonumber(j[4])
-if j[7] == owner then return {'BEGUN', attempt, seq, first, ''} end
+if j[7] == owner then return {'BEGUN', attempt, seq, first, ''} end  -- sent again: it had begun
 
 local pending = redis.call('XPENDING', commands, group, entry, entry, 1)
 if #pending == 0 or pending[1][2] ~= consumer then return {'LOST'} end
@@ -39,7 +39,7 @@ attempt, seq = attempt + 1, seq + 1
 local position = redis.call('HINCRBY', thread, 'position', 1)
 local data = '{"type":"started","job_id":"' .. job_id .. '","seq":' .. seq .. ',"attempt":' .. attempt .. ARGV[9]
 local line = append(events, log, thread_id, position, job_id, seq, 'started', data)
-redis.call('HSET', job, 'status', 'running', 'attempt', attempt, 'seq', seq)
+redis.call('HSET', job, 'status', 'running', 'attempt', attempt, 'seq', seq, 'begun_by', owner)
 redis.call('HSETNX', job, 'started_at', ARGV[8])
 redis.call('SPUBLISH', thread, line)
 return {'BEGUN', attempt, seq, first, ''}

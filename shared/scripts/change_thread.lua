@@ -6,14 +6,17 @@
 --       2 thread.updated or thread.deleted
 -- Returns  {'CHANGED'}   {'NO_THREAD'} not in Redis: load it and call again   {'NO_ACCESS'}
 -- Atomic because the hash and the event must agree, and a deletion ends the thread's jobs: those that
--- wait get their `done` here, the one that runs is flagged. `request_id` makes a re-sent call harmless.
+-- wait get their `done` here, the one that runs is flagged. The last REQUESTS ids of calls are
+-- kept, so that a call sent again is harmless even behind others.
 
+local REQUESTS = 8
 local a = cjson.decode(ARGV[1])
 local thread, events, queue, log, commands = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 
-local t = redis.call('HMGET', thread, 'owner', 'state', 'position', 'seq', 'active', 'request_id')
+local t = redis.call('HMGET', thread, 'owner', 'state', 'position', 'seq', 'active', 'requests')
 if not t[1] then return {'NO_THREAD'} end
-if t[6] == a.request_id then return {'CHANGED'} end
+local requests = t[6] or ''
+if string.find(requests, a.request_id, 1, true) then return {'CHANGED'} end
 if t[1] ~= a.user or t[2] == 'DELETING' or t[2] == 'DELETED' then return {'NO_ACCESS'} end
 
 local position, seq, lines = tonumber(t[3]), tonumber(t[4]), {}
@@ -33,7 +36,8 @@ if a.type == 'thread.deleted' then
 end
 position, seq = position + 1, seq + 1
 lines[#lines + 1] = append(events, log, a.thread_id, position, a.thread_id, seq, a.type, ARGV[2])
-redis.call('HSET', thread, 'position', position, 'seq', seq, 'request_id', a.request_id)
+redis.call('HSET', thread, 'position', position, 'seq', seq, 'requests',
+  string.sub(a.request_id .. requests, 1, REQUESTS * #a.request_id))
 mark_dirty(a.prefix, thread, a.thread_id, t[1], position, a.at)
 redis.call('PERSIST', thread)
 redis.call('PERSIST', events)

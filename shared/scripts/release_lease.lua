@@ -3,7 +3,7 @@
 --
 -- KEYS  1 commands  2 job
 -- ARGV  1 group  2 consumer  3 attempt  4 owner token  5 idle milliseconds to pretend
--- Returns  1 when it was the caller's, else 0.
+-- Returns  1 when it was the caller's, else 0 (also when the call is sent again).
 -- Atomic for the same reason as renew_lease. The owner token is withdrawn, so that a late append of
 -- the caller is fenced.
 

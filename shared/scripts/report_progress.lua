@@ -4,13 +4,15 @@
 -- KEYS  1 log (routes the call to the partition's slot)
 -- ARGV  1 prefix  2 'processing' | 'archived'  3 idle TTL, seconds
 --       4 the chain of thread states, comma-separated
---       5 number of threads n   then n × (thread_id, position), then the ids of jobs that are archived whole
+--       5 archived events to keep in a thread's stream   6 number of threads n
+--       then n × (thread_id, position), then the ids of jobs that are archived whole
 -- `archived` may only be reported for a position behind which nothing is missing in the archive.
 -- Returns  the number of threads Redis still knew.
 -- Atomic per partition because expiry must be decided on the same look as the positions it rests on:
--- a thread gets a TTL only if every event it has is archived and none of its jobs is alive.
+-- a thread gets a TTL only if every event it has is archived and none of its jobs is alive. The stream
+-- of a thread in use is cut behind the archive, but never inside the job that runs.
 
-local prefix, kind, ttl = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local prefix, kind, ttl, keep = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[5])
 local rank, i = {}, 0
 for state in string.gmatch(ARGV[4], '[^,]+') do i = i + 1; rank[state] = i end
 
@@ -19,8 +21,8 @@ local function advance(thread, state, target)
 end
 
 local known = 0
-local first_job = 6 + 2 * tonumber(ARGV[5])
-for n = 6, first_job - 1, 2 do
+local first_job = 7 + 2 * tonumber(ARGV[6])
+for n = 7, first_job - 1, 2 do
   local thread_id, position = ARGV[n], tonumber(ARGV[n + 1])
   local thread = thread_key(prefix, thread_id)
   local t = redis.call('HMGET', thread, 'state', kind, 'position', 'changed', 'active', 'owner')
@@ -38,10 +40,14 @@ for n = 6, first_job - 1, 2 do
       elseif not deleting then
         advance(thread, t[1], 'ACTIVE')
       end
-      if position >= tonumber(t[3]) and not t[5] then
+      local events, cut = thread .. ':events', position - keep
+      if t[5] then
+        cut = math.min(cut, tonumber(redis.call('HGET', job_key(prefix, t[5]), 'first') or 0))
+      elseif position >= tonumber(t[3]) then
         redis.call('EXPIRE', thread, ttl)
-        redis.call('EXPIRE', thread .. ':events', ttl)
+        redis.call('EXPIRE', events, ttl)
       end
+      if cut > 0 then redis.call('XTRIM', events, 'MINID', '~', cut .. '-0') end
     end
   end
 end

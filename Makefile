@@ -1,0 +1,91 @@
+# Headwater: everything a person runs by hand. `make` alone lists the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CLUSTER := $(BIN)/python -m infra.local
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+	--no-warn-conflicts
+LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock'
+
+SUB ?= alice
+PART ?=
+JOB ?=
+SPEED ?= 1
+ARGS ?=
+RUN := $(VENV)/.installed-run
+DEV := $(VENV)/.installed-dev
+
+.PHONY: help up down status logs token tail replay rebuild test check fmt lock
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-9s %s\n", $$1, $$2}'
+
+up: $(RUN) ## Start everything, wait until it is ready, print a first request
+	@$(CLUSTER) up
+
+down: $(RUN) ## Stop everything; the data stay in HEADWATER_DATA_DIR
+	@$(CLUSTER) down
+
+status: $(RUN) ## Show each part: pid, state, uptime, restarts
+	@$(CLUSTER) status
+
+logs: $(RUN) ## Show the logs; PART=api for one part, ARGS=-f to follow
+	@$(CLUSTER) logs $(PART) $(ARGS)
+
+token: $(RUN) ## Print a token for SUB=alice, good for 24 hours
+	@$(CLUSTER) token --sub '$(SUB)'
+
+tail: $(RUN) ## Follow the events of JOB=… as they come
+	@$(CLUSTER) run -- $(BIN)/python -m infra.console tail '$(JOB)' $(ARGS)
+
+replay: $(RUN) ## Play the events of JOB=… again; SPEED=2 is twice as fast
+	@$(CLUSTER) run -- $(BIN)/python -m infra.console replay '$(JOB)' --speed '$(SPEED)' $(ARGS)
+
+rebuild: $(RUN) ## Drop the read model and make it again from the archive
+	@$(CLUSTER) run -- $(BIN)/python -m services.persister.rebuild $(ARGS)
+
+test: $(DEV) ## Run the tests; ARGS='-k cancel' picks some
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(DEV) ## Lint, formatting, types and layers
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/basedpyright
+	@$(BIN)/lint-imports
+
+fmt: $(DEV) ## Format the code and fix what can be fixed by itself
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+lock: $(DEV) ## Choose newer versions within requirements*.in and pin them with hashes
+	@$(LOCK) --upgrade requirements.in -o requirements.txt
+	@$(LOCK) --upgrade --no-deps requirements-local.in -o requirements-local.txt
+	@$(LOCK) --upgrade requirements-dev.in -o requirements-dev.txt
+
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Headwater needs Python 3.11 or newer, and $(PYTHON) is not: make PYTHON=python3.12 …" >&2; \
+		exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "$(PYTHON) lacks the venv module (Debian, Ubuntu: apt install python3-venv)" >&2; \
+		exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(RUN): $(VENV)/.created requirements.txt requirements-local.txt
+	@echo 'Installing what is pinned (once, about a minute) …'
+	@$(INSTALL) -r requirements.txt
+	@$(INSTALL) --no-deps -r requirements-local.txt
+	@touch $@
+
+$(DEV): $(RUN) requirements-dev.txt
+	@echo 'Installing the tools for tests and checks …'
+	@$(INSTALL) -r requirements-dev.txt
+	@touch $@

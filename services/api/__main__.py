@@ -1,0 +1,57 @@
+"""Settings into adapters, adapters into the gateway, and serve it."""
+
+from __future__ import annotations
+
+import sys
+
+import uvloop
+
+from services.api.app import assemble
+from services.api.server import GatewayService
+from shared.agents import load_agents
+from shared.archive import Archive
+from shared.errors import HeadwaterError
+from shared.lifecycle import run_service
+from shared.observability import configure_logging
+from shared.postgres import create_engine
+from shared.redis_client import connect
+from shared.settings import Settings, load_settings
+
+
+async def serve(settings: Settings) -> int:
+    redis = connect(settings.required("redis_url"))
+    engine = create_engine(settings.required("database_url"), application="api")
+    try:
+        gateway = assemble(
+            settings,
+            redis=redis,
+            archive=Archive(engine),
+            agents=load_agents(settings.agents_file),
+        )
+        service = GatewayService(
+            gateway,
+            redis=redis,
+            partitions=settings.partitions,
+            host=settings.host,
+            port=settings.port,
+        )
+        return await run_service(
+            service, ready_file=settings.ready_file, drain_seconds=settings.drain_seconds
+        )
+    finally:
+        await engine.dispose()
+        await redis.aclose()
+
+
+def main() -> int:
+    try:
+        settings = load_settings()
+        configure_logging(settings, service="api")
+        return uvloop.run(serve(settings))
+    except HeadwaterError as error:
+        sys.stderr.write(f"api: {error}\n")
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,114 @@
+"""Threads of a user: find, list, create, change. Redis where it is fresher, Postgres otherwise.
+
+A thread whose latest change is not yet in Postgres is *dirty*: Redis knows which ones of a user
+are. A list takes those from Redis and all others from Postgres, so a client that got its 2xx sees
+what it did in its next read, on any gateway, without waiting for the persister.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar
+
+from services.api.cursors import ThreadCursor
+from services.api.queries import threads_page
+from shared.archive import Archive
+from shared.errors import NotFound
+from shared.events import ThreadCreated, ThreadDeleted, ThreadStatus, ThreadUpdated, utc_now
+from shared.hot_state import HotState
+from shared.ids import is_thread_id, new_thread_id, thread_id_for_key
+from shared.log_protocol import Idempotency, ThreadNotLoaded
+from shared.thread_log import Thread, ThreadLog
+
+LOADS_MAX: Final = 3  # of one thread in one request: it may expire again in between
+
+Result = TypeVar("Result")
+
+
+class Threads:
+    def __init__(self, log: ThreadLog, hot: HotState, archive: Archive) -> None:
+        self._log, self._hot, self._archive = log, hot, archive
+
+    async def get(self, user: str, thread_id: str) -> Thread:
+        """Raises NotFound: no such thread, or not this user's, or deleted."""
+        if not is_thread_id(thread_id):
+            raise NotFound()
+        thread = await self._hot.thread(thread_id) or await self._archive.thread(thread_id)
+        if thread is None or thread.owner != user or thread.is_gone:
+            raise NotFound()
+        return thread
+
+    async def list(
+        self,
+        user: str,
+        *,
+        status: ThreadStatus | None,
+        agent: str | None,
+        limit: int,
+        cursor: ThreadCursor | None,
+    ) -> tuple[list[Thread], ThreadCursor | None]:
+        """One page, newest activity first, and the cursor of the next one."""
+        dirty = await self._hot.dirty_threads(user)
+        names = [thread.thread_id for thread in dirty]
+        found = await threads_page(
+            self._archive, user, status=status, agent=agent, limit=limit + 1, cursor=cursor,
+            without=names,
+        )  # fmt: skip
+        found += [
+            thread
+            for thread in dirty
+            if thread.owner == user
+            and not thread.is_gone
+            and status in (None, thread.status)
+            and agent in (None, thread.agent)
+            and (cursor is None or ThreadCursor.of(thread) < cursor)
+        ]
+        found.sort(key=ThreadCursor.of, reverse=True)
+        page = found[:limit]
+        return page, ThreadCursor.of(page[-1]) if len(found) > limit else None
+
+    async def create(
+        self,
+        user: str,
+        *,
+        title: str | None,
+        agent: str | None,
+        metadata: dict[str, Any],
+        idempotency: Idempotency | None,
+    ) -> Thread:
+        """Raises IdempotencyMismatch."""
+        thread_id = thread_id_for_key(user, idempotency.key) if idempotency else new_thread_id()
+        event = ThreadCreated(
+            thread_id=thread_id, at=utc_now(), owner=user, title=title, agent=agent,
+            metadata=metadata,
+        )  # fmt: skip
+        created_at = await self._log.create_thread(event, idempotency=idempotency)
+        return Thread(
+            thread_id=thread_id, owner=user, state="PENDING", status="active", title=title,
+            agent=agent, created_at=created_at, updated_at=created_at, position=1, seq=1,
+            archived=0, processing=0, metadata=metadata,
+        )  # fmt: skip
+
+    async def update(self, user: str, event: ThreadUpdated) -> Thread:
+        """Raises NotFound."""
+        await self.get(user, event.thread_id)
+        await self.loaded(event.thread_id, lambda: self._log.change_thread(user, event))
+        return await self.get(user, event.thread_id)
+
+    async def delete(self, user: str, thread_id: str) -> None:
+        """Raises NotFound, also when it is deleted already."""
+        await self.get(user, thread_id)
+        event = ThreadDeleted(thread_id=thread_id, at=utc_now())
+        await self.loaded(thread_id, lambda: self._log.change_thread(user, event))
+
+    async def loaded(self, thread_id: str, call: Callable[[], Awaitable[Result]]) -> Result:
+        """Make a call that needs the thread in Redis, loading it from Postgres when it is not."""
+        for _ in range(LOADS_MAX):
+            try:
+                return await call()
+            except ThreadNotLoaded:
+                thread = await self._archive.thread(thread_id)
+                if thread is None:
+                    raise NotFound() from None
+                await self._log.load(thread)
+        raise NotFound()

@@ -1,0 +1,121 @@
+"""The persister put together: adapters in, a service out."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from faststream.redis import RedisBroker
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from services.persister.consumer import Consumer, Lease
+from services.persister.dead_letters import DeadEvents
+from services.persister.project_events import ProjectEvents
+from services.persister.schema import require_schema
+from services.persister.store import Store
+from shared.deployment import prepare
+from shared.errors import LogUnavailable
+from shared.observability import get_logger
+from shared.redis_client import Redis
+from shared.retention import Retention
+from shared.settings import Settings
+
+TRIM_SECONDS: Final = 1.0
+PING_EVERY_SECONDS: Final = 5.0
+
+log = get_logger()
+
+
+class Persister:
+    """A ``lifecycle.Service``. Draining commits and acknowledges the batches in hand."""
+
+    def __init__(
+        self,
+        *,
+        redis: Redis,
+        engine: AsyncEngine,
+        partitions: int,
+        consumer: Consumer,
+        project: ProjectEvents,
+        retention: Retention,
+    ) -> None:
+        self._redis, self._engine, self._partitions = redis, engine, partitions
+        self._consumer, self._project, self._retention = consumer, project, retention
+        self._background: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        await require_schema(self._engine)
+        await prepare(self._redis, self._partitions)
+        await self._consumer.start()
+        self._background = [
+            asyncio.create_task(self._trim_behind(), name="trim"),
+            asyncio.create_task(self._ping_when_idle(), name="ping"),
+        ]
+
+    async def is_ready(self) -> bool:
+        return (
+            bool(self._background) and self._consumer.is_running and self._project.archive_answers
+        )
+
+    async def failed(self) -> str:
+        stopped = asyncio.create_task(self._consumer.failed())
+        try:
+            watched = [stopped, *self._background]
+            await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+            if stopped.done():
+                return stopped.result()
+            name, error = next((t.get_name(), t.exception()) for t in watched if t.done())
+            return f"{name} ended: {error!r}"
+        finally:
+            stopped.cancel()
+
+    async def drain(self) -> None:
+        self._project.drain()
+        await self._consumer.stop()
+
+    async def stop(self) -> None:
+        self._project.drain()
+        for task in self._background:
+            task.cancel()
+        if self._background:
+            await asyncio.wait(self._background)
+        self._background = []
+        await self._consumer.stop()
+
+    async def _trim_behind(self) -> None:
+        """Cut the logs in which something was acknowledged, at most once a second each."""
+        while True:
+            await asyncio.sleep(TRIM_SECONDS)
+            trimmable = self._consumer.trimmable
+            while trimmable:
+                partition = trimmable.pop()
+                try:
+                    await self._retention.trim(partition)
+                except LogUnavailable as error:
+                    trimmable.add(partition)
+                    log.warning("log not trimmed", partition=partition, reason=str(error))
+                    break
+
+    async def _ping_when_idle(self) -> None:
+        """A persister without events to archive would not notice that Postgres is away."""
+        while True:
+            await asyncio.sleep(PING_EVERY_SECONDS)
+            await self._project.check()
+
+
+def assemble(
+    settings: Settings, *, redis: Redis, broker: RedisBroker, engine: AsyncEngine
+) -> Persister:
+    """The persister on its adapters, which stay the caller's to close."""
+    retention = Retention(redis, idle_ttl_seconds=settings.idle_ttl_seconds)
+    project = ProjectEvents(Store(engine), retention, DeadEvents(redis))
+    lease = Lease(settings.consumer_name, settings.lease_seconds, settings.heartbeat_seconds)
+    consumer = Consumer(broker, redis, project, partitions=settings.partitions, lease=lease)
+    return Persister(
+        redis=redis,
+        engine=engine,
+        partitions=settings.partitions,
+        consumer=consumer,
+        project=project,
+        retention=retention,
+    )

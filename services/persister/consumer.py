@@ -1,0 +1,221 @@
+"""The log, as FastStream consumes it: per partition a reader and a reclaimer.
+
+    {hw:p}:log ── XREADGROUP > ──▶ reader ────┐
+               └─ XAUTOCLAIM ────▶ reclaimer ─┴─▶ ProjectEvents ─▶ XACK ─▶ log may be trimmed
+
+A batch is held under a lease, as a job is: while it is worked on, its entries are claimed again
+every heartbeat, so that nobody takes them over merely because Postgres is slow or away. Entries
+whose holder has died are idle for the length of a lease, and then the reclaimer's: FastStream hands
+it one, and it takes the ones behind along.
+
+A batch that was not full is followed by a short pause. A trickle of tokens then makes one
+transaction every PAUSE_SECONDS, not one per token; under load batches are full and nothing waits.
+
+Failures
+    Batch not archived    It is not acknowledged and comes again, here or elsewhere.
+    Reply to XACK lost    The same: the archive knows the events already.
+    Group gone (NOGROUP)  FastStream stops that subscriber for good: ``failed`` says so, and the
+                          process ends and is started again, which makes the group anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+from faststream import AckPolicy
+from faststream.redis import RedisBroker, StreamSub
+from faststream.redis.message import RedisBatchStreamMessage
+from faststream.redis.subscriber.usecases.stream_subscriber import StreamBatchSubscriber
+
+from services.persister.project_events import ProjectEvents
+from shared.errors import HeadwaterError, LogUnavailable
+from shared.keys import PERSISTERS, PartitionKeys
+from shared.observability import get_logger
+from shared.redis_client import Redis, broker_options, translate
+
+BATCH_ENTRIES_MAX: Final = 1000
+READ_BLOCK_MS: Final = 1000  # well below the socket's timeout
+RECLAIM_POLL_MS: Final = 500
+PAUSE_SECONDS: Final = 0.05
+WATCH_SECONDS: Final = 0.5
+
+log = get_logger()
+
+Message = RedisBatchStreamMessage
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """How long a batch without heartbeat is its holder's, and who the holder is."""
+
+    consumer: str
+    seconds: float
+    heartbeat_seconds: float
+
+    @property
+    def idle_ms(self) -> int:
+        return round(self.seconds * 1000)
+
+
+def make_broker(redis_url: str, *, drain_seconds: float) -> RedisBroker:
+    """A broker that waits that long for its handlers when it is stopped.
+
+    What FastStream says at DEBUG, twice a batch, goes nowhere unless asked for.
+    """
+    return RedisBroker(
+        redis_url,
+        apply_types=False,
+        logger=logging.getLogger("faststream"),
+        log_level=logging.DEBUG,
+        graceful_timeout=drain_seconds,
+        **broker_options(),
+    )
+
+
+class Consumer:
+    """Feeds the logs of all partitions to a use case. ``trimmable`` are those with new acks."""
+
+    def __init__(
+        self,
+        broker: RedisBroker,
+        redis: Redis,
+        project: ProjectEvents,
+        *,
+        partitions: int,
+        lease: Lease,
+    ) -> None:
+        self._broker, self._redis, self._project, self._lease = broker, redis, project, lease
+        self._subscribers: list[StreamBatchSubscriber] = []
+        self.trimmable: set[int] = set()
+        for partition in range(partitions):
+            self._subscribe(
+                partition,
+                self._read,
+                max_records=BATCH_ENTRIES_MAX,
+                polling_interval=READ_BLOCK_MS,
+            )
+            self._subscribe(
+                partition,
+                self._reclaim,
+                min_idle_time=lease.idle_ms,
+                polling_interval=RECLAIM_POLL_MS,
+            )
+
+    async def start(self) -> None:
+        await self._broker.start()
+
+    async def stop(self) -> None:
+        """Read nothing new and wait for the batches in hand."""
+        await self._broker.stop()
+
+    async def failed(self) -> str:
+        """Return once a subscriber has stopped by itself."""
+        while self.is_running:  # noqa: ASYNC110 -- FastStream has no event to wait for
+            await asyncio.sleep(WATCH_SECONDS)
+        return "a subscriber has stopped"
+
+    @property
+    def is_running(self) -> bool:
+        return all(
+            subscriber.running and any(not task.done() for task in subscriber.tasks)
+            for subscriber in self._subscribers
+        )
+
+    def _subscribe(
+        self,
+        partition: int,
+        handle: Callable[[int, Message], Awaitable[None]],
+        **source: Any,
+    ) -> None:
+        stream = StreamSub(
+            PartitionKeys(partition).log,
+            group=PERSISTERS,
+            consumer=self._lease.consumer,
+            batch=True,
+            **source,
+        )
+        subscriber = self._broker.subscriber(
+            stream=stream, parser=self._parse, decoder=_keep, ack_policy=AckPolicy.MANUAL
+        )
+
+        async def take(message: Message) -> None:
+            try:
+                await handle(partition, message)
+            except HeadwaterError as error:
+                log.warning("batch stays pending", partition=partition, reason=str(error))
+
+        subscriber(take)
+        self._subscribers.append(subscriber)
+
+    async def _read(self, partition: int, message: Message) -> None:
+        await self._archive(partition, message)
+        if len(message.raw_message["message_ids"]) < BATCH_ENTRIES_MAX:
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    async def _reclaim(self, partition: int, message: Message) -> None:
+        """Archive what FastStream claimed, one entry, and what lies idle behind it."""
+        ids, entries = message.raw_message["message_ids"], message.raw_message["data"]
+        with translate():
+            reply: Any = await self._redis.xautoclaim(
+                message.raw_message["channel"],
+                PERSISTERS,
+                self._lease.consumer,
+                min_idle_time=self._lease.idle_ms,
+                start_id=ids[0],
+                count=BATCH_ENTRIES_MAX - 1,
+            )
+        for entry_id, fields in reply[1]:
+            ids.append(entry_id)
+            entries.append(fields)
+        log.info("batch taken over", partition=partition, count=len(ids))
+        await self._archive(partition, message)
+
+    async def _archive(self, partition: int, message: Message) -> None:
+        ids = message.raw_message["message_ids"]
+        async with self._held(message.raw_message["channel"], ids):
+            await self._project(partition, list(zip(ids, message.raw_message["data"], strict=True)))
+            with translate():
+                await message.ack()
+        self.trimmable.add(partition)
+
+    @asynccontextmanager
+    async def _held(self, stream: str, ids: Sequence[bytes]) -> AsyncGenerator[None]:
+        """Renew the lease of the entries for as long as the block takes."""
+        heartbeat = asyncio.create_task(self._renew(stream, ids))
+        try:
+            yield
+        finally:
+            heartbeat.cancel()
+            await asyncio.wait([heartbeat])
+
+    async def _renew(self, stream: str, ids: Sequence[bytes]) -> None:
+        while True:
+            await asyncio.sleep(self._lease.heartbeat_seconds)
+            try:
+                with translate():
+                    await self._redis.xclaim(
+                        stream, PERSISTERS, self._lease.consumer, 0, list(ids), justid=True
+                    )
+            except LogUnavailable as error:
+                log.warning("lease not renewed", stream=stream, reason=str(error))
+
+    async def _parse(self, raw: Any, _original: Any) -> Message:
+        """Keep the entries as they are: FastStream's own formats would look for theirs in them."""
+        last = raw["message_ids"][-1].decode()
+        return Message(
+            raw_message=raw,
+            body=b"",
+            message_id=last,
+            correlation_id=last,
+            consumer=cast("Any", self._redis),  # acknowledges
+            group=PERSISTERS,
+        )
+
+
+async def _keep(message: Message, _original: Any) -> Message:
+    return message

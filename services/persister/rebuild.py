@@ -1,0 +1,205 @@
+"""`python -m services.persister.rebuild`: make the read model again from the archive, and compare.
+
+    archive ──▶ projected into tables of its own, thread by thread, while persisters go on
+                  │ again for the threads that went on meanwhile, at most PASSES_MAX times
+                  ▼
+    writers wait: the last few threads ──▶ compare ──▶ replace the rows that differ ──▶ commit
+
+A thread is up to date when the archive has as many events of it as were projected: the archive is
+only ever added to. So the first pass finds every thread stale, the next those that got an event
+meanwhile, and the last, with the tables locked against writers, those of the last moment. Readers
+see the rows before or after, never in between, and are never made to wait.
+
+Exit codes: 0 the rows are the same as before, 1 they were not and now are right, 2 it could not be
+done and nothing was changed.
+
+Failures
+    Interrupted, killed   The tables of its own are left behind, and dropped by the next rebuild.
+    Postgres away         Exit code 2.
+    An event that this version cannot read: exit code 2, with the event's place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from rich.console import Console
+from rich.progress import Progress as ProgressBar
+from sqlalchemy import Row, TextClause, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from services.persister.differences import Difference, compare, replace
+from services.persister.schema import require_schema
+from services.persister.store import apply
+from shared.codec import decode_event
+from shared.errors import ArchiveUnavailable, CodecError, DeploymentError, HeadwaterError
+from shared.observability import configure_logging
+from shared.postgres import create_engine
+from shared.projection import Progress, Projection
+from shared.read_model import PROJECTED
+from shared.settings import Settings, load_settings
+
+SCHEMA: Final = "rebuilding"
+LOCK_KEY: Final = 0x6865616477617465
+PASSES_MAX: Final = 3
+THREADS_PER_PAGE: Final = 200
+ROWS_PER_READ: Final = 500
+SAME, DIFFERENT, FAILED = 0, 1, 2
+
+# Only the keys of an index are read: how many events of each thread the archive has, and the copy.
+PAGE = text("""
+SELECT thread_id, archived, coalesce(event_count, 0) AS projected
+FROM (
+  SELECT thread_id, count(*) AS archived FROM events WHERE thread_id > :after
+  GROUP BY thread_id ORDER BY thread_id LIMIT :threads
+) AS page LEFT JOIN threads USING (thread_id)
+ORDER BY thread_id
+""")
+STREAMS = text("""
+SELECT thread_id, stream_id, max(position), max(seq), count(*) FROM events
+WHERE thread_id = ANY(:thread_ids) GROUP BY thread_id, stream_id
+""")
+SAID = text("""
+SELECT thread_id, position, data::text AS data FROM events
+WHERE thread_id = ANY(:thread_ids) AND type <> 'token'
+""")
+
+Advance = Callable[[int], None]
+
+
+async def rebuild(engine: AsyncEngine, advance: Advance) -> list[Difference]:
+    """Make the read model again; what was different. ``advance`` hears of every events projected.
+
+    Raises DeploymentError when another rebuild runs, ArchiveUnavailable, CodecError.
+    """
+    try:
+        async with _workshop(engine) as (connection, live):
+            for _ in range(PASSES_MAX):
+                async for stale in _stale_threads(connection):
+                    advance(await _project(connection, stale))
+                    await connection.commit()
+            tables = ", ".join(f"{live}.{table.name}" for table in PROJECTED)
+            await connection.execute(text(f"LOCK TABLE {tables} IN SHARE ROW EXCLUSIVE MODE"))
+            async for stale in _stale_threads(connection):
+                advance(await _project(connection, stale))
+            differences = await compare(connection, live, SCHEMA)
+            await replace(connection, live, SCHEMA)
+            await connection.commit()
+            return differences
+    except DBAPIError as error:
+        raise ArchiveUnavailable(f"Postgres is unavailable: {error.orig}") from error
+
+
+async def count_events(engine: AsyncEngine) -> int:
+    async with engine.connect() as connection:
+        await connection.execute(text("SET LOCAL statement_timeout = 0"))
+        return await connection.scalar(text("SELECT count(*) FROM events")) or 0
+
+
+@asynccontextmanager
+async def _workshop(engine: AsyncEngine) -> AsyncGenerator[tuple[AsyncConnection, str]]:
+    """A connection on which the names of the read model mean empty tables of its own, and the
+    schema in which the true ones are."""
+    async with engine.connect() as connection:
+        if not await connection.scalar(text(f"SELECT pg_try_advisory_lock({LOCK_KEY})")):
+            raise DeploymentError("another rebuild is running")
+        live = await connection.scalar(text("SELECT quote_ident(current_schema())"))
+        try:
+            await connection.execute(text("SET statement_timeout = 0"))
+            await connection.execute(text(f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE"))
+            await connection.execute(text(f"CREATE SCHEMA {SCHEMA}"))
+            for table in PROJECTED:
+                like = f"LIKE {live}.{table.name} INCLUDING ALL"
+                own = f"CREATE UNLOGGED TABLE {SCHEMA}.{table.name} ({like})"
+                await connection.execute(text(own))
+            await connection.execute(text(f"SET search_path = {SCHEMA}, {live}"))
+            await connection.commit()
+            yield connection, str(live)
+        finally:
+            await connection.rollback()
+            await connection.execute(text(f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE"))
+            await connection.commit()
+            await connection.invalidate()  # with its settings and its lock
+
+
+async def _stale_threads(connection: AsyncConnection) -> AsyncGenerator[dict[str, int]]:
+    """The threads of which not every event is projected, with their number of events, in parts."""
+    after = ""
+    while True:
+        page = {"after": after, "threads": THREADS_PER_PAGE}
+        rows = (await connection.execute(PAGE, page)).all()
+        if not rows:
+            return
+        stale = {row.thread_id: row.archived for row in rows if row.archived != row.projected}
+        if stale:
+            yield stale
+        after = rows[-1].thread_id
+
+
+async def _project(connection: AsyncConnection, stale: Mapping[str, int]) -> int:
+    """Project all events of some threads, in place of what was projected; how many there are."""
+    names = {"thread_ids": list(stale)}
+    for table in PROJECTED:
+        remove = text(f"DELETE FROM {SCHEMA}.{table.name} WHERE thread_id = ANY(:thread_ids)")
+        await connection.execute(remove, names)
+    async for rows in _in_parts(connection, STREAMS, names):
+        await apply(connection, Projection(), [Progress(*row) for row in rows])
+    async for rows in _in_parts(connection, SAID, names):
+        await apply(connection, _projection(rows), [])
+    return sum(stale.values())
+
+
+def _projection(rows: Iterable[Row[Any]]) -> Projection:
+    projection = Projection()
+    for row in rows:
+        try:
+            projection.add(row.thread_id, row.position, decode_event(row.data))
+        except CodecError as error:
+            raise CodecError(f"{row.thread_id} at position {row.position}: {error}") from None
+    return projection
+
+
+async def _in_parts(
+    connection: AsyncConnection, statement: TextClause, parameters: dict[str, Any]
+) -> AsyncGenerator[Sequence[Row[Any]]]:
+    """The rows of a query, a bounded number at a time."""
+    options = {"yield_per": ROWS_PER_READ}
+    async with connection.stream(statement, parameters, execution_options=options) as result:
+        async for rows in result.partitions():
+            yield rows
+
+
+async def run(settings: Settings, console: Console) -> int:
+    engine = create_engine(settings.required("database_url"), application="rebuild")
+    try:
+        await require_schema(engine)
+        total = await count_events(engine)
+        with ProgressBar(console=console) as bar:
+            task = bar.add_task("Projecting", total=total)
+            differences = await rebuild(engine, lambda count: bar.advance(task, count))
+    finally:
+        await engine.dispose()
+    for difference in differences:
+        console.print(str(difference), highlight=False)
+    console.print("The rows were different: they are replaced." if differences else "Same rows.")
+    return DIFFERENT if differences else SAME
+
+
+def main() -> int:
+    console = Console()
+    try:
+        settings = load_settings()
+        configure_logging(settings, service="rebuild")
+        return asyncio.run(run(settings, console))
+    except HeadwaterError as error:
+        sys.stderr.write(f"rebuild: {error}\n")
+        return FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

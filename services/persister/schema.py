@@ -1,0 +1,45 @@
+"""Which revision of the schema this code needs, and which one a database has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError, ProgrammingError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from shared.errors import ArchiveUnavailable, DeploymentError
+
+MIGRATIONS: Final = Path(__file__).parent / "migrations"
+
+
+def migrations_config() -> Config:
+    """Alembic's configuration, without a file."""
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    return config
+
+
+def newest_revision() -> str:
+    """The revision the newest migration makes."""
+    return ScriptDirectory.from_config(migrations_config()).get_current_head() or ""
+
+
+async def require_schema(engine: AsyncEngine) -> None:
+    """Raises DeploymentError for a database of another revision, ArchiveUnavailable."""
+    try:
+        async with engine.connect() as connection:
+            found = await connection.scalar(text("SELECT version_num FROM alembic_version"))
+    except ProgrammingError:
+        found = None  # nobody has migrated it yet
+    except DBAPIError as error:
+        raise ArchiveUnavailable(f"Postgres is unavailable: {error.orig}") from error
+    needed = newest_revision()
+    if found != needed:
+        raise DeploymentError(
+            f"the database has schema revision {found or 'none'}, this version needs {needed}:"
+            " run python -m services.persister.migrate"
+        )

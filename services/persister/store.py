@@ -1,0 +1,154 @@
+"""A batch into Postgres: one transaction, all or nothing, harmless when repeated.
+
+    archive ──▶ new rows per stream ──▶ threads, messages, jobs ──▶ checkpoint ──▶ commit
+      │ ON CONFLICT DO NOTHING              │ merged, never overwritten
+
+Failures
+    RefusedEvent        Postgres will never take one of the entries: find it (``project_events``).
+    ArchiveUnavailable  Everything else, from a lost connection to a full disk: nothing is stored
+                        (or the reply to the commit was lost, which repeating shows); wait.
+    Meeting another persister's transaction badly is tried again here, CONFLICT_TRIES_MAX times.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import psycopg
+from sqlalchemy import Row, Table, TextClause, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from services.persister.batch import Batch, RefusedEvent
+from services.persister.statements import ARCHIVE, CHECKPOINT, upsert
+from shared import projection
+from shared.errors import ArchiveUnavailable
+from shared.projection import Progress, Projection
+from shared.read_model import jobs, messages, threads
+from shared.states import FINAL_STATUSES
+
+TRANSACTION_SECONDS_MAX: Final = 20.0
+PING_SECONDS_MAX: Final = 2.0
+CONFLICT_TRIES_MAX: Final = 5
+CONFLICTS: Final = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
+REFUSING_DATA: Final = (
+    psycopg.DataError,  # also the driver's own, for a text with a NUL
+    psycopg.IntegrityError,
+    psycopg.errors.ProgramLimitExceeded,  # a key too long for an index
+    psycopg.errors.StatementTooComplex,  # JSON nested too deep
+)
+UPSERTS: Final[dict[Table, TextClause]] = {  # in the order every transaction takes their locks
+    threads: upsert(threads, returning=["thread_id", "position", "event_count"]),
+    messages: upsert(messages, returning=["message_id"]),
+    jobs: upsert(jobs, returning=["job_id", "status", "last_seq", "event_count"]),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Archived:
+    """What a batch leaves behind: what is in the archive now, with nothing missing in front."""
+
+    added: int
+    threads: Mapping[str, int]  # whole up to this position
+    finished_jobs: Sequence[str]  # whole to their last event
+
+
+class Store:
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def commit(self, partition: int, batch: Batch) -> Archived:
+        """Archive and project a batch. Raises RefusedEvent, ArchiveUnavailable."""
+        for _ in range(CONFLICT_TRIES_MAX):
+            try:
+                return await self._commit(partition, batch)
+            except _Conflict:
+                continue
+        raise ArchiveUnavailable(f"Postgres: {CONFLICT_TRIES_MAX} conflicts in a row")
+
+    async def ping(self) -> None:
+        """Raises ArchiveUnavailable unless Postgres answers."""
+        with _translated():
+            async with asyncio.timeout(PING_SECONDS_MAX), self._engine.connect() as connection:
+                await connection.execute(text("SELECT 1"))
+
+    async def _commit(self, partition: int, batch: Batch) -> Archived:
+        with _translated():
+            async with asyncio.timeout(TRANSACTION_SECONDS_MAX), self._engine.begin() as connection:
+                streams = await _archive(connection, batch)
+                merged = await apply(connection, batch.read_model, streams)
+                added = sum(stream.added for stream in streams)
+                log_ms, log_n = batch.last
+                at = {"partition": partition, "log_ms": log_ms, "log_n": log_n, "added": added}
+                await connection.execute(CHECKPOINT, at)
+        return Archived(added, _whole_threads(merged[threads]), _finished_jobs(merged[jobs]))
+
+
+async def apply(
+    connection: AsyncConnection, read_model: Projection, streams: Iterable[Progress]
+) -> dict[Table, Sequence[Row[Any]]]:
+    """Merge a projection, and the progress of the streams it rests on, into the tables.
+
+    Gives the merged rows, with the columns that ``UPSERTS`` returns.
+    """
+    whole = Projection(read_model)
+    for stream in streams:
+        whole.advance(stream)
+    merged: dict[Table, Sequence[Row[Any]]] = {}
+    for table, statement in UPSERTS.items():
+        rows = list(whole.rows[table].values())
+        result = await connection.execute(statement, {"rows": _json(rows)}) if rows else None
+        merged[table] = result.all() if result else []
+    return merged
+
+
+async def _archive(connection: AsyncConnection, batch: Batch) -> list[Progress]:
+    result = await connection.execute(ARCHIVE, batch.columns)
+    return [Progress(*row) for row in result.all()]
+
+
+def _whole_threads(rows: Sequence[Row[Any]]) -> dict[str, int]:
+    return {row.thread_id: row.position for row in rows if row.event_count == row.position}
+
+
+def _finished_jobs(rows: Sequence[Row[Any]]) -> list[str]:
+    return [
+        row.job_id
+        for row in rows
+        if row.status in FINAL_STATUSES and row.event_count == row.last_seq
+    ]
+
+
+def _json(rows: Sequence[projection.Row]) -> str:
+    try:
+        return json.dumps(rows, default=datetime.isoformat, allow_nan=False)
+    except ValueError:
+        raise RefusedEvent("a number that JSON does not have") from None
+
+
+class _Conflict(Exception):  # noqa: N818 -- a reason to try again
+    """Two transactions met, and this one had to give way."""
+
+
+@contextmanager
+def _translated() -> Generator[None]:
+    """Tell apart what is wrong with the moment, with the data, and with Postgres."""
+    try:
+        yield
+    except DBAPIError as error:
+        cause = error.orig
+        if isinstance(cause, CONFLICTS):
+            raise _Conflict() from error
+        name = f"{type(cause).__name__} {getattr(cause, 'sqlstate', None) or ''}".strip()
+        if isinstance(cause, REFUSING_DATA):
+            raise RefusedEvent(f"Postgres refuses it: {name}") from error
+        raise ArchiveUnavailable(f"Postgres is unavailable: {name}") from error
+    except (PoolTimeoutError, TimeoutError) as error:
+        raise ArchiveUnavailable("Postgres is unavailable: no answer in time") from error

@@ -1,0 +1,165 @@
+"""The archive's reading side: threads, jobs, events and turns as Postgres holds them.
+
+Same shapes as ``hot_state``; what is here is what the persister has committed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from sqlalchemy import Row, and_, func, literal_column, select
+from sqlalchemy.exc import DBAPIError, TimeoutError
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.sql import Select
+
+from shared.codec import Record
+from shared.errors import ArchiveUnavailable
+from shared.hot_state import READ_COUNT_MAX, Job
+from shared.read_model import events, jobs, messages, threads
+from shared.thread_log import Thread
+
+TURNS_MAX: Final = 200  # of a thread's history, before the token budget cuts it
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A question and, once it has been answered, the answer. ``position`` is the question's."""
+
+    position: int
+    job_id: str
+    question: str
+    answer: str | None
+
+
+def rfc3339(moment: datetime) -> str:
+    """As ``events.utc_now`` writes times."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def thread_columns() -> Select[Any]:
+    return select(threads).where(threads.c.owner.is_not(None))
+
+
+def thread_from_row(row: Row[Any]) -> Thread:
+    return Thread(
+        thread_id=row.thread_id,
+        owner=row.owner,
+        state="DELETED" if row.deleted_at else "ACTIVE",
+        status=row.status or "active",
+        title=row.title,
+        agent=row.agent,
+        created_at=rfc3339(row.created_at),
+        updated_at=rfc3339(row.updated_at),
+        position=row.position,
+        seq=row.seq,
+        archived=row.position,
+        processing=row.position,
+        metadata=row.metadata or {},
+    )
+
+
+class Archive:
+    """Reads. Raises ArchiveUnavailable; None and empty mean: not, or not yet, in Postgres."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def rows(self, statement: Select[Any]) -> list[Row[Any]]:
+        try:
+            async with self._engine.connect() as connection:
+                return list((await connection.execute(statement)).all())
+        except (DBAPIError, TimeoutError) as error:
+            raise ArchiveUnavailable(f"Postgres is unavailable: {type(error).__name__}") from error
+
+    async def thread(self, thread_id: str) -> Thread | None:
+        rows = await self.rows(thread_columns().where(threads.c.thread_id == thread_id))
+        return thread_from_row(rows[0]) if rows else None
+
+    async def job(self, job_id: str) -> Job | None:
+        done = and_(
+            events.c.stream_id == jobs.c.job_id,
+            events.c.seq == jobs.c.last_seq,
+            events.c.type == "done",
+        )
+        statement = (
+            select(jobs, _text_of_data())
+            .select_from(jobs.outerjoin(events, done))
+            .where(jobs.c.job_id == job_id, jobs.c.owner.is_not(None))
+        )
+        rows = await self.rows(statement)
+        return _job(rows[0]) if rows else None
+
+    async def records(
+        self, thread_id: str, *, after: int, count: int = READ_COUNT_MAX
+    ) -> list[Record]:
+        """Archived events behind a position, in order, at most ``count``; may have holes."""
+        columns = (events.c.position, events.c.stream_id, events.c.seq, events.c.type)
+        statement = (
+            select(*columns, _text_of_data())
+            .where(events.c.thread_id == thread_id, events.c.position > after)
+            .order_by(events.c.position)
+            .limit(count)
+        )
+        return [
+            Record(row.position, row.stream_id, row.seq, row.type, row.data_text.encode())
+            for row in await self.rows(statement)
+        ]
+
+    async def turns(self, thread_id: str, *, before: int, limit: int = TURNS_MAX) -> list[Turn]:
+        """The newest turns whose question stands before a position, oldest first."""
+        answers = messages.alias("answers")
+        statement = (
+            select(
+                messages.c.position,
+                messages.c.job_id,
+                messages.c.content,
+                answers.c.content.label("answer"),
+            )
+            .select_from(
+                messages.outerjoin(
+                    answers,
+                    and_(answers.c.job_id == messages.c.job_id, answers.c.role == "assistant"),
+                )
+            )
+            .where(
+                messages.c.thread_id == thread_id,
+                messages.c.role == "user",
+                messages.c.deleted_at.is_(None),
+                messages.c.position < before,
+            )
+            .order_by(messages.c.position.desc())
+            .limit(limit)
+        )
+        return [
+            Turn(row.position, row.job_id, row.content, row.answer)
+            for row in reversed(await self.rows(statement))
+        ]
+
+    async def ping(self) -> None:
+        """Raises ArchiveUnavailable unless Postgres answers."""
+        await self.rows(select(func.now()))
+
+
+def _text_of_data() -> Any:
+    """The event's JSON as it was written, not as a driver would parse and print it again."""
+    return literal_column("events.data::text").label("data_text")
+
+
+def _job(row: Row[Any]) -> Job:
+    return Job(
+        job_id=row.job_id,
+        thread_id=row.thread_id,
+        owner=row.owner,
+        status=row.status,
+        attempt=row.attempt,
+        last_seq=row.last_seq,
+        first=row.first_position,
+        reply_id=row.reply_id,
+        trace_id=row.trace_id,
+        created_at=rfc3339(row.created_at),
+        started_at=rfc3339(row.started_at) if row.started_at else None,
+        finished_at=rfc3339(row.finished_at) if row.finished_at else None,
+        done=row.data_text.encode() if row.data_text else None,
+    )

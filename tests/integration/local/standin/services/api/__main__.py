@@ -1,0 +1,3 @@
+from services.play import play
+
+play("api")

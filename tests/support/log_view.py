@@ -1,0 +1,189 @@
+"""One picture of the log, painted twice: as the model expects it and as a server holds it.
+
+Everything a script may change is in it, so that comparing the two pictures after every step leaves
+nothing unseen: hashes, streams, queues, who a command is pending for, and what may expire.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from shared.keys import ORCHESTRATORS, PERSISTERS, PartitionKeys
+from shared.redis_client import Redis
+from tests.support.log_model import LogModel
+from tests.support.log_state import ModelJob, ModelPartition, ModelThread
+
+PENDING_MAX = 1000
+View = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Subjects:
+    """Whose keys to look at: partition by thread and by job, and the users."""
+
+    threads: Mapping[str, int]
+    jobs: Mapping[str, int]
+    users: tuple[str, ...]
+    partitions: int
+
+
+def expected(model: LogModel, subjects: Subjects) -> View:
+    return {
+        "threads": {name: _model_thread(model.threads.get(name)) for name in subjects.threads},
+        "jobs": {name: _model_job(model.jobs[name]) for name in subjects.jobs},
+        "partitions": [_model_partition(model, stream) for stream in model.partitions],
+        "dirty": {
+            user: sorted(thread for owner, thread in model.dirty if owner == user)
+            for user in subjects.users
+        },
+    }
+
+
+def _model_thread(thread: ModelThread | None) -> View | None:
+    if thread is None or not thread.is_kept:
+        return None
+    return {
+        "owner": thread.owner,
+        "state": thread.state,
+        "title": thread.title or "",
+        "position": thread.position,
+        "seq": thread.seq,
+        "changed": thread.changed,
+        "archived": thread.archived,
+        "processing": thread.processing,
+        "active": thread.active or "",
+        "queue": list(thread.queue),
+        "expires": thread.expires,
+        "events": [event.place for event in thread.events if event.position > thread.kept_after],
+    }
+
+
+def _model_job(job: ModelJob) -> View | None:
+    if not job.is_kept:
+        return None
+    return {
+        "status": job.status,
+        "attempt": job.attempt,
+        "seq": job.seq,
+        "first": job.first,
+        "thread": job.thread_id,
+        "cancel": job.cancel,
+        "expires": job.expires,
+    }
+
+
+def _model_partition(model: LogModel, stream: ModelPartition) -> View:
+    return {
+        "commands": [(job_id, model.jobs[job_id].holder or "") for job_id in stream.commands],
+        "dead": list(stream.dead),
+        "log": [(thread, event.place) for thread, event in stream.log[stream.trimmed :]],
+        "pending": [
+            (thread, event.position)
+            for index, (thread, event) in enumerate(stream.log)
+            if index in stream.pending
+        ],
+    }
+
+
+async def observed(redis: Redis, subjects: Subjects) -> View:
+    return {
+        "threads": await _threads(redis, subjects.threads),
+        "jobs": await _jobs(redis, subjects.jobs),
+        "partitions": [await _partition(redis, number) for number in range(subjects.partitions)],
+        "dirty": {user: await _dirty(redis, user, subjects.partitions) for user in subjects.users},
+    }
+
+
+async def _threads(redis: Redis, threads: Mapping[str, int]) -> dict[str, View | None]:
+    pipeline = redis.pipeline(transaction=False)
+    for thread_id, number in threads.items():
+        keys = PartitionKeys(number)
+        pipeline.hgetall(keys.thread(thread_id))
+        pipeline.lrange(keys.thread_queue(thread_id), 0, -1)
+        pipeline.xrange(keys.thread_events(thread_id))
+        pipeline.pttl(keys.thread(thread_id))
+        pipeline.pttl(keys.thread_events(thread_id))
+    replies: list[Any] = await pipeline.execute()
+    rows = zip(threads, *(replies[place::5] for place in range(5)), strict=True)
+    return {thread_id: _thread(*row) for thread_id, *row in rows}
+
+
+def _thread(fields: Any, queue: Any, entries: Any, ttl: int, events_ttl: int) -> View | None:
+    if not fields:
+        assert not queue
+        assert not entries
+        return None
+    if entries:
+        assert (ttl > 0) == (events_ttl > 0), "a thread and its events leave together"
+    texts = _texts(fields, ("owner", "state", "title", "active"))
+    numbers = _numbers(fields, ("position", "seq", "changed", "archived", "processing"))
+    return {
+        **texts,
+        **numbers,
+        "queue": [job_id.decode() for job_id in queue],
+        "expires": ttl > 0,
+        "events": [(int(entry.split(b"-")[0]), *_place(row)) for entry, row in entries],
+    }
+
+
+async def _jobs(redis: Redis, jobs: Mapping[str, int]) -> dict[str, View | None]:
+    pipeline = redis.pipeline(transaction=False)
+    for job_id, number in jobs.items():
+        pipeline.hgetall(PartitionKeys(number).job(job_id))
+        pipeline.pttl(PartitionKeys(number).job(job_id))
+    replies: list[Any] = await pipeline.execute() if jobs else []
+    rows = zip(jobs, replies[::2], replies[1::2], strict=True)
+    return {job_id: _job(fields, ttl) for job_id, fields, ttl in rows}
+
+
+def _job(fields: Any, ttl: int) -> View | None:
+    if not fields:
+        return None
+    return {
+        **_texts(fields, ("status", "thread")),
+        **_numbers(fields, ("attempt", "seq", "first")),
+        "cancel": b"cancel" in fields,
+        "expires": ttl > 0,
+    }
+
+
+async def _partition(redis: Redis, number: int) -> View:
+    keys = PartitionKeys(number)
+    pipeline = redis.pipeline(transaction=False)
+    for stream, group in ((keys.commands, ORCHESTRATORS), (keys.log, PERSISTERS)):
+        pipeline.xrange(stream)
+        pipeline.xpending_range(stream, group, "-", "+", PENDING_MAX)
+    pipeline.xrange(keys.dead)
+    commands, held, log, unacked, dead = await pipeline.execute()
+    holders = {row["message_id"]: row["consumer"].decode() for row in held}
+    positions = {entry: (row[b"h"].decode(), int(row[b"p"])) for entry, row in log}
+    pending_for = [(row[b"j"].decode(), holders.pop(entry, "")) for entry, row in commands]
+    assert not holders, "pending, but no longer in the command stream"
+    return {
+        "commands": pending_for,
+        "dead": [row[b"j"].decode() for _, row in dead],
+        "log": [(row[b"h"].decode(), (int(row[b"p"]), *_place(row))) for _, row in log],
+        "pending": [positions[row["message_id"]] for row in unacked],
+    }
+
+
+async def _dirty(redis: Redis, user: str, partitions: int) -> list[str]:
+    pipeline = redis.pipeline(transaction=False)
+    for number in range(partitions):
+        pipeline.smembers(PartitionKeys(number).dirty(user))
+    members: list[set[bytes]] = await pipeline.execute()
+    return sorted(member.decode() for part in members for member in part)
+
+
+def _place(row: Mapping[bytes, bytes]) -> tuple[str, int, str]:
+    return (row[b"j"].decode(), int(row[b"s"]), row[b"t"].decode())
+
+
+def _texts(fields: Mapping[bytes, bytes], names: Iterable[str]) -> View:
+    return {name: fields.get(name.encode(), b"").decode() for name in names}
+
+
+def _numbers(fields: Mapping[bytes, bytes], names: Iterable[str]) -> View:
+    return {name: int(fields.get(name.encode(), 0)) for name in names}

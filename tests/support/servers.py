@@ -1,0 +1,104 @@
+"""Real servers for tests: one Valkey and one PostgreSQL per session, started when first asked for."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+from infra.local.machine import free_port
+from infra.local.part import Part, PartState
+from infra.local.postgres import postgres_part, postgres_url
+from infra.local.supervisor import Supervisor
+from infra.local.valkey import valkey_part, valkey_url
+from services.persister.migrate import migrate
+
+RESTART_SECONDS_MAX = 30.0
+STEP_SECONDS = 0.02
+TEMPLATE = "headwater_template"
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that runs, and can be taken away for a while."""
+
+    name: str
+    url: str
+    supervisor: Supervisor
+
+    def hold(self) -> None:
+        """Kill it with SIGKILL and keep it down; returns when it is."""
+        self.supervisor.hold(self.name)
+
+    def release(self) -> None:
+        """Start it again, on the same port and data; returns when it answers."""
+        self.supervisor.release(self.name)
+        deadline = time.monotonic() + RESTART_SECONDS_MAX
+        while self.supervisor.keeper(self.name).state is not PartState.READY:
+            assert time.monotonic() < deadline, f"{self.name} did not come back"
+            time.sleep(STEP_SECONDS)
+
+    @contextmanager
+    def away(self) -> Generator[None]:
+        """Down for the length of the block."""
+        self.hold()
+        try:
+            yield
+        finally:
+            self.release()
+
+
+@contextmanager
+def running_valkey(folder: Path) -> Generator[Server]:
+    """Valkey with its data in `folder`, until the block ends."""
+    port, password = free_port(), secrets.token_hex(8)
+    part = valkey_part(folder / "valkey", port, password, log=folder / "valkey.log")
+    with _running(part, valkey_url(port, password)) as server:
+        yield server
+
+
+@contextmanager
+def running_postgres(folder: Path) -> Generator[Server]:
+    """PostgreSQL with its data in `folder`, until the block ends."""
+    port, password = free_port(), secrets.token_hex(8)
+    part = postgres_part(folder / "postgres", port, password, log=folder / "postgres.log")
+    with _running(part, postgres_url(port, password)) as server:
+        yield server
+
+
+@contextmanager
+def _running(part: Part, url: str) -> Generator[Server]:
+    with Supervisor([part]) as supervisor:
+        yield Server(part.name, url, supervisor)
+
+
+def create_template(server_url: str) -> None:
+    """A migrated, empty database that others are copied from."""
+    _administer(server_url, sql.SQL("CREATE DATABASE {}").format(sql.Identifier(TEMPLATE)))
+    migrate(database_url_of(server_url, TEMPLATE))
+
+
+@contextmanager
+def fresh_database(server_url: str, *, template: str = TEMPLATE) -> Generator[str]:
+    """The URL of a database of one's own, which is dropped in the end, used or not."""
+    name = sql.Identifier(database := f"test_{secrets.token_hex(6)}")
+    copied = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(name, sql.Identifier(template))
+    _administer(server_url, copied)
+    yield database_url_of(server_url, database)
+    _administer(server_url, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+
+
+def database_url_of(server_url: str, database: str) -> str:
+    """The same server, another database."""
+    return f"{server_url.rsplit('/', 1)[0]}/{database}"
+
+
+def _administer(server_url: str, statement: sql.Composed) -> None:
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(statement)

@@ -1,0 +1,130 @@
+"""Generated histories of threads, as the log could hold them, and ways to deliver them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hypothesis import strategies as st
+
+from shared.codec import Record, encode
+from shared.events import (
+    Done,
+    MessagePosted,
+    Started,
+    ThreadCreated,
+    ThreadDeleted,
+    ThreadUpdated,
+    Token,
+    Usage,
+)
+
+Placed = tuple[str, Record]  # thread id, event
+
+texts = st.text(st.characters(codec="utf-8"), max_size=6)
+metadatas = st.dictionaries(texts, texts | st.integers() | st.none(), max_size=2)
+
+
+@dataclass(slots=True)
+class History:
+    """A thread as it is being told."""
+
+    thread_id: str
+    records: list[Record] = field(default_factory=list[Record])
+    thread_seq: int = 0
+
+    @property
+    def now(self) -> str:
+        """Times rise with positions, a second each."""
+        minute, second = divmod(len(self.records), 60)
+        return f"2026-01-01T00:{minute:02d}:{second:02d}.000Z"
+
+    def tell(self, event: Any) -> None:
+        """An event of the thread."""
+        self.thread_seq += 1
+        self._append(self.thread_id, self.thread_seq, event)
+
+    def tell_job(self, event: Any) -> None:
+        self._append(event.job_id, event.seq, event)
+
+    def _append(self, stream: str, seq: int, event: Any) -> None:
+        position = len(self.records) + 1
+        self.records.append(Record(position, stream, seq, event.type, encode(event)))
+
+
+@st.composite
+def thread_histories(draw: st.DrawFn, number: int) -> History:
+    """One thread: created, then questions, answers and changes, perhaps deleted."""
+    history = History(f"thr_{number}")
+    created = {"owner": f"user {number}", "title": draw(st.none() | texts)}
+    created["metadata"] = draw(metadatas)
+    history.tell(ThreadCreated(thread_id=history.thread_id, at=history.now, **created))
+    for job in range(draw(st.integers(0, 3))):
+        _job(draw, history, f"{number}_{job}")
+        if draw(st.booleans()):
+            changes = {"title": draw(st.none() | texts), "metadata": draw(st.none() | metadatas)}
+            changes["status"] = draw(st.sampled_from([None, "active", "archived"]))
+            update = ThreadUpdated(thread_id=history.thread_id, at=history.now, **changes)
+            history.tell(update)
+    if draw(st.booleans()):
+        history.tell(ThreadDeleted(thread_id=history.thread_id, at=history.now))
+    return history
+
+
+def _job(draw: st.DrawFn, history: History, name: str) -> None:
+    """A question; then nothing yet, an answer in some attempts, or the end before any."""
+    job_id, reply_id, seq = f"job_{name}", f"reply_{name}", 0
+    posted = MessagePosted(
+        thread_id=history.thread_id,
+        at=history.now,
+        message_id=f"msg_{name}",
+        job_id=job_id,
+        reply_id=reply_id,
+        user="somebody",
+        content=draw(texts),
+        agent=draw(st.sampled_from(["default", "poet"])),
+        metadata=draw(metadatas),
+        trace_id="0" * 32,
+    )
+    history.tell(posted)
+    attempts, text = draw(st.integers(0, 2)), ""
+    for attempt in range(1, attempts + 1):
+        common, text = {"job_id": job_id, "attempt": attempt}, ""
+        seq += 1
+        started = Started(seq=seq, at=history.now, agent=posted.agent, model="m", **common)
+        history.tell_job(started)
+        for content in draw(st.lists(texts, max_size=3)):
+            seq, text = seq + 1, text + content
+            history.tell_job(Token(seq=seq, at=history.now, content=content, **common))
+    if draw(st.booleans()):
+        status = draw(st.sampled_from(["done", "failed", "cancelled"])) if attempts else "cancelled"
+        history.tell_job(
+            Done(
+                job_id=job_id,
+                seq=seq + 1,
+                attempt=attempts,
+                at=history.now,
+                status=status,
+                content=text,
+                message_id=reply_id,
+                usage=draw(st.none() | st.just(Usage(total_tokens=seq))),
+                latency_ms=1,
+            )
+        )
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[History]:
+    return [draw(thread_histories(number)) for number in range(draw(st.integers(1, 3)))]
+
+
+@st.composite
+def deliveries(draw: st.DrawFn, told: Sequence[History]) -> list[list[Placed]]:
+    """Every event at least once, some again, in any order, cut into batches."""
+    events = [(history.thread_id, record) for history in told for record in history.records]
+    again = draw(st.lists(st.sampled_from(events), max_size=len(events)))
+    shuffled = draw(st.permutations(events + again))
+    cuts = sorted(draw(st.sets(st.integers(1, len(shuffled)), max_size=6)))
+    edges = zip([0, *cuts], [*cuts, len(shuffled)], strict=True)
+    return [list(shuffled[start:end]) for start, end in edges if start < end]
