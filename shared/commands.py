@@ -15,7 +15,7 @@ from shared.events import Frozen, Metadata
 OnBusy = Literal["enqueue", "reject", "interrupt"]
 
 
-class RunJob(Frozen):
+class RunJob(Frozen, frozen=True):
     """Answer one message. Self-contained: a worker needs nothing else but the thread's history."""
 
     type: Literal["RunJob"] = "RunJob"
@@ -33,7 +33,7 @@ class RunJob(Frozen):
     at: str
 
 
-class CancelJob(Frozen):
+class CancelJob(Frozen, frozen=True):
     """Stop a job and keep what it has said so far."""
 
     type: Literal["CancelJob"] = "CancelJob"

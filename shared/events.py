@@ -12,7 +12,7 @@ said. Field order is the order on the wire.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
@@ -27,11 +27,11 @@ def utc_now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-class Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
+class Frozen(BaseModel, frozen=True):
+    model_config = ConfigDict(extra="ignore")
 
 
-class Usage(Frozen):
+class Usage(Frozen, frozen=True):
     """Tokens, as the model server counted them."""
 
     prompt_tokens: int = 0
@@ -39,7 +39,7 @@ class Usage(Frozen):
     total_tokens: int = 0
 
 
-class JobEvent(Frozen):
+class JobEvent(Frozen, frozen=True):
     """What every event of a job begins with."""
 
     type: str
@@ -50,7 +50,7 @@ class JobEvent(Frozen):
     at: str
 
 
-class Started(JobEvent):
+class Started(JobEvent, frozen=True):
     """An attempt began. With attempt > 1 the text received so far is void."""
 
     type: Literal["started"] = "started"
@@ -58,14 +58,14 @@ class Started(JobEvent):
     model: str
 
 
-class MetadataAdded(JobEvent):
+class MetadataAdded(JobEvent, frozen=True):
     """Facts for the client beside the text, such as the sources of an answer."""
 
     type: Literal["metadata"] = "metadata"
     metadata: Metadata
 
 
-class Token(JobEvent):
+class Token(JobEvent, frozen=True):
     """The next piece of the answer; ``deltas`` tells how many pieces of the model it joins."""
 
     type: Literal["token"] = "token"
@@ -73,14 +73,14 @@ class Token(JobEvent):
     deltas: int = Field(1, ge=1)
 
 
-class ToolCall(JobEvent):
+class ToolCall(JobEvent, frozen=True):
     type: Literal["tool_call"] = "tool_call"
     tool_call_id: str
     name: str
     arguments: Metadata
 
 
-class ToolResult(JobEvent):
+class ToolResult(JobEvent, frozen=True):
     type: Literal["tool_result"] = "tool_result"
     tool_call_id: str
     name: str
@@ -88,7 +88,7 @@ class ToolResult(JobEvent):
     is_error: bool = False
 
 
-class ErrorRaised(JobEvent):
+class ErrorRaised(JobEvent, frozen=True):
     """Why the job is about to fail; ``done {status: failed}`` follows."""
 
     type: Literal["error"] = "error"
@@ -97,7 +97,7 @@ class ErrorRaised(JobEvent):
     retryable: bool
 
 
-class Done(JobEvent):
+class Done(JobEvent, frozen=True):
     """The last event of a job. ``content`` joins the tokens of the last attempt."""
 
     type: Literal["done"] = "done"
@@ -109,7 +109,7 @@ class Done(JobEvent):
     latency_ms: int
 
 
-class ThreadEvent(Frozen):
+class ThreadEvent(Frozen, frozen=True):
     """What every event of a thread begins with."""
 
     type: str
@@ -118,7 +118,7 @@ class ThreadEvent(Frozen):
     at: str
 
 
-class ThreadCreated(ThreadEvent):
+class ThreadCreated(ThreadEvent, frozen=True):
     type: Literal["thread.created"] = "thread.created"
     owner: str
     title: str | None = None
@@ -126,7 +126,7 @@ class ThreadCreated(ThreadEvent):
     metadata: Metadata = Field(default_factory=dict)
 
 
-class ThreadUpdated(ThreadEvent):
+class ThreadUpdated(ThreadEvent, frozen=True):
     """Carries only what changed; a field that is absent keeps its value."""
 
     type: Literal["thread.updated"] = "thread.updated"
@@ -135,11 +135,11 @@ class ThreadUpdated(ThreadEvent):
     status: ThreadStatus | None = None
 
 
-class ThreadDeleted(ThreadEvent):
+class ThreadDeleted(ThreadEvent, frozen=True):
     type: Literal["thread.deleted"] = "thread.deleted"
 
 
-class MessagePosted(ThreadEvent):
+class MessagePosted(ThreadEvent, frozen=True):
     """A user asked; ``reply_id`` will be the id of the assistant's message."""
 
     type: Literal["message.posted"] = "message.posted"
@@ -170,13 +170,14 @@ _KNOWN: dict[str, int] = {
 
 
 def _tag(value: Any) -> str:
-    kind, version = (
-        (value.get("type"), value.get("v", 1))
-        if isinstance(value, dict)
-        else (getattr(value, "type", None), getattr(value, "v", 1))
-    )
-    known = isinstance(kind, str) and isinstance(version, int) and version <= _KNOWN.get(kind, 0)
-    return kind if known and isinstance(kind, str) else "unknown"
+    if isinstance(value, dict):
+        fields = cast("dict[str, Any]", value)
+        kind, version = fields.get("type"), fields.get("v", 1)
+    else:
+        kind, version = getattr(value, "type", None), getattr(value, "v", 1)
+    if not isinstance(kind, str) or not isinstance(version, int):
+        return "unknown"
+    return kind if version <= _KNOWN.get(kind, 0) else "unknown"
 
 
 Event = Annotated[

@@ -19,7 +19,7 @@ READ_COUNT_MAX: Final = 500  # entries per read: about 10 ms of the server's tim
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job as Redis or Postgres knows it. ``done`` is the JSON of its last event, once it ended."""
+    """A job as Redis or Postgres knows it. ``done`` is the JSON of its last event, if it ended."""
 
     job_id: str
     thread_id: str

@@ -11,7 +11,7 @@ from shared.events import ThreadCreated
 from shared.keys import IDEMPOTENCY_SECONDS, PartitionKeys
 
 
-class ThreadNotLoaded(Exception):  # noqa: N818 -- a signal, not a failure
+class ThreadNotLoaded(Exception):
     """Redis let the thread go: load it from the archive and call again."""
 
 

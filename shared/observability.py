@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -63,7 +63,7 @@ def get_logger() -> Any:
 
 
 @contextmanager
-def bound(**ids: Any) -> Iterator[None]:
+def bound(**ids: Any) -> Generator[None]:
     """Bind ids to every line logged inside."""
     with structlog.contextvars.bound_contextvars(**ids):
         yield

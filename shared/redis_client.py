@@ -6,7 +6,7 @@ a repeated call, never a repeated event.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -102,7 +102,7 @@ def connect_blocking(url: str, *, reply_seconds_max: float) -> redis.Redis:
 
 
 @contextmanager
-def translate() -> Iterator[None]:
+def translate() -> Generator[None]:
     """Turn a Redis that cannot be reached, or refuses writes, into LogUnavailable."""
     try:
         yield

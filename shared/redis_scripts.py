@@ -49,9 +49,9 @@ async def run(redis: Redis, call: Call) -> Any:
     """The script's reply. Raises LogUnavailable."""
     with translate():
         try:
-            return await redis.execute_command(*call.by_hash())
+            return await _send(redis, call.by_hash())
         except NoScriptError:
-            return await redis.execute_command(*call.by_source())
+            return await _send(redis, call.by_source())
 
 
 async def run_many(redis: Redis, calls: Sequence[Call]) -> list[Any]:
@@ -63,8 +63,8 @@ async def run_many(redis: Redis, calls: Sequence[Call]) -> list[Any]:
     with translate():
         pipeline = redis.pipeline(transaction=False)
         for call in calls:
-            pipeline.execute_command(*call.by_hash())
-        replies = cast("list[Any]", await pipeline.execute(raise_on_error=False))
+            cast("Any", pipeline).execute_command(*call.by_hash())
+        replies = await pipeline.execute(raise_on_error=False)
     for index, reply in enumerate(replies):
         if isinstance(reply, NoScriptError):
             replies[index] = await _source_again(redis, calls[index])
@@ -76,6 +76,11 @@ async def run_many(redis: Redis, calls: Sequence[Call]) -> list[Any]:
 async def _source_again(redis: Redis, call: Call) -> Any:
     """The reply to a script the server had forgotten, or its error."""
     try:
-        return await redis.execute_command(*call.by_source())
+        return await _send(redis, call.by_source())
     except RedisError as error:
         return translated_error(error)
+
+
+async def _send(redis: Redis, command: tuple[Any, ...]) -> Any:
+    """The driver's types say nothing about a script's reply."""
+    return await cast("Any", redis).execute_command(*command)

@@ -23,7 +23,7 @@ import psycopg
 from infra.local.errors import PartError
 from infra.local.machine import process_command
 from infra.local.part import Part
-from infra.local.process import tethered
+from infra.local.process import exit_text, tethered
 from infra.local.unprivileged import give_away, unprivileged
 
 NAME = "headwater"  # of the role and of the database
@@ -136,8 +136,12 @@ def _run(command: list[str], typed: str, programs: Path, folder: Path, log: Path
                 timeout=INIT_SECONDS_MAX,
                 check=True,
             )
-        except subprocess.SubprocessError as error:
-            raise PartError("postgres", f"its data could not be made ({error})", log) from error
+        except subprocess.CalledProcessError as error:
+            how = f"{Path(command[0]).name} ended with {exit_text(error.returncode)}"
+            raise PartError("postgres", f"its data could not be made: {how}", log) from None
+        except subprocess.TimeoutExpired:
+            how = f"{Path(command[0]).name} took longer than {INIT_SECONDS_MAX:g} s"
+            raise PartError("postgres", f"its data could not be made: {how}", log) from None
 
 
 def forget_recycled_pid(lock: Path) -> None:

@@ -16,7 +16,11 @@ from infra.local.errors import PartError
 
 NOBODY = 65534
 OTHERS_MAY_PASS = 0o001
-PASS_ANYWHERE = ("--inh-caps", "+dac_override", "--ambient-caps", "+dac_override")
+PASS_ANYWHERE = (
+    *("--inh-caps", "+dac_override", "--ambient-caps", "+dac_override"),
+    # initdb asks access(2) whether it may run postgres, which ignores capabilities without this.
+    *("--securebits", "+no_setuid_fixup"),
+)
 
 
 def unprivileged(command: Sequence[str], *, needs: Iterable[Path]) -> tuple[str, ...]:

@@ -22,6 +22,8 @@ from __future__ import annotations
 import asyncio
 import io
 import itertools
+import socket
+import struct
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
@@ -57,6 +59,8 @@ _HEADERS = {
     "User-Agent": "headwater",
 }
 
+_LINGER_NOT = struct.pack("ii", 1, 0)  # struct linger: on, for zero seconds
+
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
@@ -65,8 +69,12 @@ class _ResettingResponse(aiohttp.ClientResponse):
 
     def close(self) -> None:
         connection = self.connection
-        if connection is not None and connection.transport is not None:
-            connection.transport.abort()
+        if connection is not None and (transport := connection.transport) is not None:
+            sock = transport.get_extra_info("socket")
+            if sock is not None and not transport.is_closing():
+                # Or the kernel would go on offering what the server has not read.
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
+            transport.abort()
         super().close()
 
 

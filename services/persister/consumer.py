@@ -65,13 +65,15 @@ class Lease:
 def make_broker(redis_url: str, *, drain_seconds: float) -> RedisBroker:
     """A broker that waits that long for its handlers when it is stopped.
 
-    What FastStream says at DEBUG, twice a batch, goes nowhere unless asked for.
+    Of what FastStream has to say only problems are logged, and in our format: its own logger comes
+    with a handler of its own.
     """
+    logger = logging.getLogger(f"{__name__}.faststream")
+    logger.setLevel(logging.WARNING)
     return RedisBroker(
         redis_url,
         apply_types=False,
-        logger=logging.getLogger("faststream"),
-        log_level=logging.DEBUG,
+        logger=logger,
         graceful_timeout=drain_seconds,
         **broker_options(),
     )

@@ -180,6 +180,12 @@ class LogServer:
         reply = await self.redis.xreadgroup(PERSISTERS, consumer, {stream: ">"}, count=count)
         return [entry_id for entry_id, _ in _entries(reply)]
 
+    async def take_over_log(self, partition: int, consumer: str, count: int) -> list[bytes]:
+        """Ids of what others have read and not acknowledged."""
+        stream = PartitionKeys(partition).log
+        reply: Any = await self.redis.xautoclaim(stream, PERSISTERS, consumer, 0, "0-0", count)
+        return [entry_id for entry_id, _ in reply[1]]
+
     async def acknowledge(self, partition: int, entry_ids: Iterable[bytes]) -> None:
         ids = list(entry_ids)
         if ids:

@@ -20,6 +20,7 @@ Batch = Sequence[tuple[int, str, ModelEvent]]  # index in the partition's log, t
 @dataclass(slots=True)
 class RetentionModel:
     log: LogModel
+    events_kept: int  # archived events that stay in a thread's stream
     rows: dict[str, dict[int, ModelEvent]] = field(default_factory=dict[str, dict[int, ModelEvent]])
 
     def read(self, partition: int, count: int) -> Batch:
@@ -95,8 +96,12 @@ class RetentionModel:
             thread.advance("DELETED" if is_deleting else "ACTIVE")
         elif not is_deleting:
             thread.advance("ACTIVE")
-        if position >= thread.position and thread.active is None:
+        cut = position - self.events_kept
+        if thread.active is not None:
+            cut = min(cut, self.log.jobs[thread.active].first)
+        elif position >= thread.position:
             thread.expires = True
+        thread.kept_after = max(thread.kept_after, cut - 1)
 
     def acknowledge(self, partition: int, batch: Batch) -> None:
         self.log.partitions[partition].pending.difference_update(index for index, *_ in batch)

@@ -1,4 +1,4 @@
-"""Real servers for tests: one Valkey and one PostgreSQL per session, started when first asked for."""
+"""Real servers for tests, that can be taken away for a while, and databases of one's own."""
 
 from __future__ import annotations
 

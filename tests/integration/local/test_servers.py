@@ -10,19 +10,25 @@ import psycopg
 import pytest
 import redis
 
-from infra.local import unprivileged as unprivileged_module
 from infra.local.errors import PartError
 from infra.local.machine import free_port
 from infra.local.model import model_part
 from infra.local.part import PartState
-from infra.local.postgres import forget_recycled_pid, postgres_part, postgres_url
+from infra.local.postgres import (
+    find_programs,
+    forget_recycled_pid,
+    make_data,
+    postgres_part,
+    postgres_url,
+)
 from infra.local.servers import postgres_server, valkey_server
 from infra.local.supervisor import Supervisor
-from infra.local.unprivileged import unprivileged
+from infra.local.unprivileged import NOBODY, PASS_ANYWHERE, unprivileged
 from infra.local.valkey import find_server, valkey_part, valkey_url
 from tests.integration.local.waiting import until
 
 PASSWORD = "0123456789abcdef"
+CAP_DAC_OVERRIDE_ALONE = f"CapEff:\t{1 << 1:016x}\n"
 
 
 def redis_servers() -> list[Path]:
@@ -111,8 +117,26 @@ def test_root_runs_postgres_as_nobody_even_behind_a_closed_folder(tmp_path: Path
     part = postgres_part(closed / "postgres", port, PASSWORD, log=tmp_path / "postgres.log")
     with Supervisor([part]) as supervisor:
         status = Path(f"/proc/{supervisor.pid('postgres')}/status").read_text()
-    assert f"Uid:\t{unprivileged_module.NOBODY}\t" in status
+    assert f"Uid:\t{NOBODY}\t" in status
+    assert CAP_DAC_OVERRIDE_ALONE in status
     assert closed.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's rights are dropped")
+def test_root_runs_programs_that_lie_behind_a_closed_folder(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    package = find_programs().parents[1]
+    for folder in package.parent.glob(f"{package.name}*"):  # its libraries lie beside it
+        shutil.copytree(folder, closed / folder.name)
+    programs = closed / find_programs().relative_to(package.parent)
+    make_data(programs, closed / "postgres", PASSWORD, tmp_path / "postgres.log")
+    assert (closed / "postgres" / "PG_VERSION").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's rights are dropped")
+def test_nothing_is_kept_of_roots_rights_where_everybody_may_pass() -> None:
+    assert not set(PASS_ANYWHERE) & set(unprivileged(["/bin/true"], needs=[Path("/bin/true")]))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root needs setpriv")

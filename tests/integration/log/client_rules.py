@@ -40,7 +40,9 @@ class ClientRules(DrivenLog):
         super().__init__()
         self.commands: dict[str, RunJob] = {}
 
-    @initialize(target=posts, repeats=st.booleans(), options=st.lists(post_options, max_size=5))
+    @initialize(
+        target=posts, repeats=st.booleans(), options=st.lists(post_options, min_size=1, max_size=4)
+    )
     def begin_with_some_messages(
         self, repeats: bool, options: list[dict[str, Any]]
     ) -> MultipleResults[Post]:

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Generator
 
 import pytest
+import redis as blocking
 
 from tests.support.log_server import ChannelEar, LogServer, RepeatingRedis, connect_repeating
+
+
+@pytest.fixture
+def cut_to_the_letter(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Generator[int]:
+    """How many archived events stay in a thread's stream, which is cut by single entries.
+
+    Servers cut by whole nodes of 100 entries; here a node holds one.
+    """
+    kept, name = 3, "stream-node-max-entries"
+    monkeypatch.setattr("shared.retention.THREAD_EVENTS_KEPT", kept)
+    with blocking.Redis.from_url(redis_url) as client:
+        before = client.config_get(name)[name]
+        client.config_set(name, 1)
+        yield kept
+        client.config_set(name, before)
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, TypeVar
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant
 
+from shared import retention
 from shared.codec import Record
 from shared.ids import partition_of, partition_of_thread
 from tests.support.event_history import check_thread_history
@@ -26,7 +27,7 @@ from tests.support.log_server import (
     LogServer,
     RepeatingRedis,
 )
-from tests.support.log_state import ModelEvent, ModelThread
+from tests.support.log_state import ModelThread
 from tests.support.log_view import Subjects, expected, observed
 from tests.support.retention_model import RetentionModel
 
@@ -53,10 +54,10 @@ class DrivenLog(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.model = LogModel(PARTITIONS, queue_max=QUEUE_MAX, attempts_max=ATTEMPTS_MAX)
-        self.retention = RetentionModel(self.model)
+        self.retention = RetentionModel(self.model, retention.THREAD_EVENTS_KEPT)
 
     @classmethod
-    def attach(cls, url: str, runner: asyncio.Runner, redis: RepeatingRedis) -> None:
+    def attach(cls, runner: asyncio.Runner, redis: RepeatingRedis) -> None:
         """Work on this server, in this loop; call `detach` at the end."""
         cls.runner, cls.redis = runner, redis
         cls.server, cls.ear = LogServer(redis, PARTITIONS), ChannelEar(redis, PARTITIONS)
@@ -126,7 +127,3 @@ def check_facts(heard: list[Record], thread: ModelThread) -> None:
 
 def _place(record: Record) -> tuple[int, str, int, str]:
     return (record.position, record.stream, record.seq, record.type)
-
-
-def batch_positions(batch: list[tuple[int, str, ModelEvent]]) -> list[tuple[str, int]]:
-    return [(thread_id, event.position) for _, thread_id, event in batch]

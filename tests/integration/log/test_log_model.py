@@ -47,8 +47,7 @@ class LogMachine(ClientRules, WorkerRules, PersisterRules):
             if not self.model.partitions[partition].commands:
                 return
             self.deliver(partition, "w1")
-            for delivery in self.run(self.server.claim_all(partition, "w1")):
-                self.model.claim(delivery.command.job_id, "w1")
+            for delivery in self.claim_all(partition, "w1"):
                 worker = self.begin(delivery)
                 assert isinstance(worker, Worker)
                 self.finish(worker, "done")
@@ -56,10 +55,11 @@ class LogMachine(ClientRules, WorkerRules, PersisterRules):
 
 
 @pytest.fixture
-def attached(redis_url: str) -> Iterator[None]:
+def attached(redis_url: str, cut_to_the_letter: int) -> Iterator[None]:
+    """The machine's server, with a stream per thread that is cut early and exactly."""
     with asyncio.Runner() as runner:
         redis = connect_repeating(redis_url)
-        LogMachine.attach(redis_url, runner, redis)
+        LogMachine.attach(runner, redis)
         yield
         LogMachine.detach()
         runner.run(redis.aclose())

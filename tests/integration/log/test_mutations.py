@@ -207,11 +207,25 @@ MUTATIONS: dict[str, list[tuple[str, str, Guard]]] = {
     ],
     "report_progress": [
         (
-            "position >= tonumber(t[3]) and ",
-            "",
+            "elseif position >= tonumber(t[3]) then",
+            "else",
             retention.test_a_thread_leaves_only_when_all_of_it_is_archived,
         ),
-        (" and not t[5]", "", retention.test_a_thread_does_not_leave_while_a_job_is_alive),
+        (
+            "if t[5] then",
+            "if false then",
+            retention.test_a_thread_does_not_leave_while_a_job_is_alive,
+        ),
+        (
+            "local events, cut = thread .. ':events', position - keep",
+            "local events, cut = thread .. ':events', tonumber(t[3]) - keep",
+            retention.test_a_stream_in_use_is_cut_behind_the_archive,
+        ),
+        (
+            "cut = math.min(cut, ",
+            "cut = math.max(cut, ",
+            retention.test_a_stream_is_not_cut_inside_the_job_that_runs,
+        ),
         (
             "if position > tonumber(t[2] or 0) then",
             "if true then",
@@ -288,6 +302,7 @@ async def test_without_the_mechanism(
     guard: Guard,
     redis: RepeatingRedis,
     ear: ChannelEar,
+    cut_to_the_letter: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     given = {
@@ -295,6 +310,7 @@ async def test_without_the_mechanism(
         "redis": redis,
         "ear": ear,
         "monkeypatch": monkeypatch,
+        "cut_to_the_letter": cut_to_the_letter,
         "on_busy": "enqueue",
         "repeats": True,
     }

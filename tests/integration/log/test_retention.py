@@ -90,6 +90,28 @@ async def test_a_change_keeps_a_thread_that_was_leaving(server: LogServer) -> No
     assert not await leaves(server, thread)
 
 
+async def test_a_stream_in_use_is_cut_behind_the_archive(
+    server: LogServer, cut_to_the_letter: int
+) -> None:
+    thread = await server.thread()
+    for number in range(9):
+        event = ThreadUpdated(thread_id=thread, at=AT, title=str(number))
+        await server.threads.change_thread("alice", event)
+    await archived(server, thread, 7)
+    positions = [record.position for record in await server.records(thread)]
+    assert positions == list(range(7 - cut_to_the_letter, 11))
+
+
+async def test_a_stream_is_not_cut_inside_the_job_that_runs(
+    server: LogServer, cut_to_the_letter: int
+) -> None:
+    _, lease = await server.running()
+    await server.append(lease, *(token(lease, seq) for seq in range(2, 12)))
+    assert lease.first + 10 > cut_to_the_letter
+    await archived(server, lease.thread_id, lease.first + 10)
+    assert (await server.records(lease.thread_id))[0].position == lease.first
+
+
 async def test_a_late_report_takes_nothing_back(server: LogServer) -> None:
     thread = await server.thread()
     await server.posted(thread)

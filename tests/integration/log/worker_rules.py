@@ -44,10 +44,11 @@ class Worker:
     def fence(self) -> tuple[int, str]:
         return (self.lease.attempt, self.lease.owner_token)
 
-    def tokens(self, contents: list[str]) -> list[tuple[NumberedEvent, Facts]]:
+    def tokens(self, contents: list[str], hole: int = 0) -> list[tuple[NumberedEvent, Facts]]:
+        """The next events, or with a hole in front what comes after events that got lost."""
         return [
             (token(self.lease, seq, content), {"content": content, "attempt": self.lease.attempt})
-            for seq, content in enumerate(contents, start=self.next_seq)
+            for seq, content in enumerate(contents, start=self.next_seq + hole)
         ]
 
     def remember(self, events: list[tuple[NumberedEvent, Facts]]) -> None:
@@ -62,8 +63,16 @@ class WorkerRules(DrivenLog):
         delivery = self.deliver(partition, consumer)
         if isinstance(delivery, Delivery):
             return self.begin(delivery)
-        claimed = self.claim_all(partition, consumer).values
+        claimed = self.claim_all(partition, consumer)
         return self.begin(claimed[0]) if claimed else multiple()
+
+    def claim_all(self, partition: int, consumer: str) -> list[Delivery]:
+        claimed = self.run(self.server.claim_all(partition, consumer))
+        commands = self.model.partitions[partition].commands
+        assert [delivery.command.job_id for delivery in claimed] == [
+            job_id for job_id in commands if self.model.claim(job_id, consumer)
+        ]
+        return claimed
 
     @rule(target=deliveries, partition=partitions, consumer=consumers)
     def deliver(self, partition: int, consumer: str) -> Delivery | MultipleResults[Delivery]:
@@ -77,15 +86,6 @@ class WorkerRules(DrivenLog):
         claimed = self.run(self.server.claim(delivery, consumer))
         assert (claimed is not None) == self.model.claim(delivery.command.job_id, consumer)
         return claimed or multiple()
-
-    @rule(target=deliveries, partition=partitions, consumer=consumers)
-    def claim_all(self, partition: int, consumer: str) -> MultipleResults[Delivery]:
-        claimed = self.run(self.server.claim_all(partition, consumer))
-        commands = self.model.partitions[partition].commands
-        assert [delivery.command.job_id for delivery in claimed] == [
-            job_id for job_id in commands if self.model.claim(job_id, consumer)
-        ]
-        return multiple(*claimed)
 
     @rule(target=workers, delivery=deliveries)
     def begin(self, delivery: Delivery) -> Worker | MultipleResults[Worker]:
@@ -101,31 +101,24 @@ class WorkerRules(DrivenLog):
         assert begun.lease.first == job.first
         return Worker(begun.lease, delivery.consumer, begun.outcome != "BEGUN")
 
-    @rule(worker=workers, contents=st.lists(pieces, min_size=1, max_size=3))
-    def append(self, worker: Worker, contents: list[str]) -> None:
-        if worker.must_end:
+    @rule(
+        worker=workers,
+        back=st.sampled_from([0, 0, 1, 3]),
+        contents=st.lists(pieces, max_size=3),
+        hole=st.sampled_from([0, 0, 0, 1]),
+    )
+    def append(self, worker: Worker, back: int, contents: list[str], hole: int) -> None:
+        """New events; or sent ones again, whose reply was lost, perhaps with new ones behind."""
+        again = worker.sent[len(worker.sent) - back :] if back else []
+        if worker.must_end and not again:
             return
-        events = worker.tokens(contents)
-        self._append(worker, events)
-        if worker.final is None:
-            worker.remember(events)
-
-    @rule(worker=workers, back=st.integers(1, 3), contents=st.lists(pieces, max_size=2))
-    def append_again(self, worker: Worker, back: int, contents: list[str]) -> None:
-        """The reply was lost: the same events once more, perhaps with new ones behind them."""
-        if not worker.sent:
+        may_add = worker.final is None or not again
+        more = worker.tokens(contents, hole) if may_add and not worker.must_end else []
+        if not again + more:
             return
-        may_add = worker.final is None and not worker.must_end
-        more = worker.tokens(contents) if may_add else []
-        self._append(worker, worker.sent[-back:] + more, worker.final)
-        worker.remember(more)
-
-    @rule(worker=workers, hole=st.integers(1, 3))
-    def append_behind_a_gap(self, worker: Worker, hole: int) -> None:
-        if not worker.must_end:
-            content = "lost"
-            event = token(worker.lease, worker.next_seq + hole, content)
-            self._append(worker, [(event, {"content": content})])
+        self._append(worker, again + more, worker.final if again else None)
+        if worker.final is None and not hole:
+            worker.remember(more)
 
     @rule(one=workers, other=workers, contents=st.lists(pieces, min_size=2, max_size=2))
     def append_together(self, one: Worker, other: Worker, contents: list[str]) -> None:

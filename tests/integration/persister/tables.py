@@ -18,7 +18,9 @@ Tables = dict[str, dict[str, dict[str, Any]]]
 async def read_model(engine: AsyncEngine) -> Tables:
     async with engine.connect() as connection:
         return {
-            table.name: _by_key(table, (await connection.execute(select(table))).mappings())
+            table.name: _by_key(
+                table, [dict(row) for row in (await connection.execute(select(table))).mappings()]
+            )
             for table in PROJECTED
         }
 
@@ -45,8 +47,9 @@ async def archive(engine: AsyncEngine) -> dict[str, list[Record]]:
     )
     found: dict[str, list[Record]] = {}
     async with engine.connect() as connection:
-        for thread_id, *place, data in (await connection.execute(query)).all():
-            found.setdefault(thread_id, []).append(Record(*place, data.encode()))
+        for thread_id, position, stream, seq, kind, data in (await connection.execute(query)).all():
+            record = Record(position, stream, seq, kind, data.encode())
+            found.setdefault(thread_id, []).append(record)
     return found
 
 

@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import json
+from typing import Any
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from shared.codec import Record
+from services.persister import app
+from shared.commands import RunJob
 from shared.events import ThreadDeleted, ThreadUpdated, utc_now
-from shared.ids import new_thread_id
+from shared.keys import PERSISTERS, PartitionKeys
 from shared.redis_client import Redis
 from shared.settings import Settings
-from tests.integration.persister.running import assembled, eventually, is_consumed, running
+from tests.integration.persister.running import (
+    LEASE_SECONDS,
+    assembled,
+    eventually,
+    is_consumed,
+    running,
+    settings_for,
+)
 from tests.integration.persister.tables import archive, expected_read_model, read_model
-from tests.integration.persister.writer import Writer
+from tests.integration.persister.writer import PARTITIONS, USER, Writer
+from tests.support.servers import Server
+
+DRAIN_SECONDS_MAX = 2.0
+FAILED_SECONDS_MAX = 5.0
+CHAT_EVENTS = 7  # thread.created, message.posted, started, three tokens, done
 
 
 async def assert_archived(writer: Writer, engine: AsyncEngine) -> None:
@@ -26,41 +39,298 @@ async def assert_archived(writer: Writer, engine: AsyncEngine) -> None:
     assert await read_model(engine) == expected_read_model(histories)
 
 
+async def expiring(writer: Writer, command: RunJob) -> list[bool]:
+    """Whether the thread's hash, its events and the job may be let go."""
+    keys = writer.keys(command.thread_id)
+    names = [keys.thread(command.thread_id), keys.thread_events(command.thread_id)]
+    return [await writer.redis.ttl(name) > 0 for name in [*names, keys.job(command.job_id)]]
+
+
+async def pending(redis: Redis) -> dict[Any, Any]:
+    """Who holds which entry of the logs."""
+    held: dict[Any, Any] = {}
+    for partition in range(PARTITIONS):
+        log = PartitionKeys(partition).log
+        for row in await redis.xpending_range(log, PERSISTERS, "-", "+", 10_000):
+            held[row["message_id"]] = row["consumer"]
+    return held
+
+
+async def deliver_to_the_dead(redis: Redis) -> int:
+    """A persister that read all there was, and died with it; how many entries."""
+    logs = {PartitionKeys(partition).log: ">" for partition in range(PARTITIONS)}
+    for log in logs:
+        await redis.xreadgroup(PERSISTERS, "dead", {log: ">"}, count=10_000)
+    return len(await pending(redis))
+
+
 async def test_a_backlog_and_what_follows_are_archived(
-    writer: Writer, settings: Settings, engine: AsyncEngine, redis: Redis
+    writer: Writer, settings: Settings, engine: AsyncEngine
 ) -> None:
     first = await writer.chat()
     async with running(settings):
-        await eventually(lambda: is_consumed(redis))
+        await eventually(lambda: is_consumed(writer.redis))
         await writer.chat(["x"] * 1500)
         second = await writer.ask(first.thread_id)
         await writer.change(ThreadUpdated(thread_id=first.thread_id, at=utc_now(), title="second"))
         await writer.answer(second, ["y"])
-        await eventually(lambda: is_consumed(redis))
         await eventually(lambda: assert_archived(writer, engine))
+        await eventually(lambda: is_consumed(writer.redis))
     thread = (await read_model(engine))["threads"][first.thread_id]
     assert (thread["title"], thread["owner"], thread["status"]) == ("second", "alice", "active")
 
 
-async def test_redis_lets_go_only_what_is_archived_whole(
-    writer: Writer, settings: Settings, redis: Redis
+async def test_the_checkpoint_is_the_last_entry(
+    writer: Writer, settings: Settings, engine: AsyncEngine
 ) -> None:
-    over, running_job = await writer.chat(), await writer.ask()
-    lease = await writer.begin(running_job)
-    await writer.say(lease, ["a"])
-
-    async def expires(command: object) -> list[bool]:
-        thread_id, job_id = command.thread_id, command.job_id
-        keys = writer.keys(thread_id)
-        names = [keys.thread(thread_id), keys.thread_events(thread_id), keys.job(job_id)]
-        return [await redis.ttl(name) > 0 for name in names]
-
-    assert await expires(over) == [False] * 3
+    command = await writer.chat()
+    log = writer.keys(command.thread_id).log
+    stream: Any = await writer.redis.xinfo_stream(log)
     async with running(settings):
-        await eventually(lambda: is_consumed(redis))
-        await eventually(lambda: _all(expires(over)))
-    assert await expires(running_job) == [False] * 3
+        await eventually(lambda: is_consumed(writer.redis))
+    query = text("SELECT log_ms || '-' || log_n, event_count FROM checkpoints")
+    async with engine.connect() as connection:
+        assert (await connection.execute(query)).all() == [
+            (stream["last-generated-id"].decode(), stream["length"])
+        ]
 
 
-async def _all(values: object) -> bool:
-    return all(await values)
+async def test_redis_lets_go_of_what_is_archived_whole(writer: Writer, settings: Settings) -> None:
+    over, still_running = await writer.chat(), await writer.ask()
+    await writer.say(await writer.begin(still_running), ["a"])
+    assert await expiring(writer, over) == [False] * 3
+    async with running(settings):
+        await eventually(lambda: is_consumed(writer.redis))
+    assert await expiring(writer, over) == [True] * 3
+    assert await expiring(writer, still_running) == [False] * 3
+    thread = writer.keys(over.thread_id).thread(over.thread_id)
+    assert await writer.redis.hget(thread, "state") == b"ACTIVE"
+    assert await writer.redis.smembers(writer.keys(over.thread_id).dirty(USER)) == set()
+
+
+async def test_redis_keeps_a_thread_until_nothing_is_missing_in_front(
+    writer: Writer, settings: Settings, engine: AsyncEngine
+) -> None:
+    """The beginning is with a persister that has died; the end is archived before it."""
+    command = await writer.ask()
+    lease = await writer.begin(command)
+    assert await deliver_to_the_dead(writer.redis) == 3
+    last = await writer.say(lease, ["a"])
+    await writer.end(lease, command.reply_id, "a", after=last)
+
+    async def only_the_end_is_archived() -> bool:
+        return [r.position for r in (await archive(engine)).get(command.thread_id, [])] == [4, 5]
+
+    patient = settings.model_copy(update={"lease_seconds": 3600.0})
+    async with running(patient):
+        await eventually(only_the_end_is_archived)
+        await eventually(lambda: _settled(writer.redis, 3))
+        assert await expiring(writer, command) == [False] * 3
+        assert await writer.redis.xlen(writer.keys(command.thread_id).log) == 5, "trimmed ahead"
+    async with running(settings):
+        await eventually(lambda: is_consumed(writer.redis))
+    assert await expiring(writer, command) == [True] * 3
+    await assert_archived(writer, engine)
+
+
+async def _settled(redis: Redis, count: int) -> bool:
+    return len(await pending(redis)) == count
+
+
+async def test_the_log_is_cut_behind_the_persisters(
+    writer: Writer, settings: Settings, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "TRIM_SECONDS", 0.05)
+    commands = [await writer.chat() for _ in range(4)]
+    logs = {writer.keys(command.thread_id).log for command in commands}
+
+    async def cut() -> bool:
+        return [await writer.redis.xlen(log) for log in logs] == [1] * len(logs)
+
+    async with running(settings):
+        await eventually(cut)
+    await assert_archived(writer, engine)
+
+
+async def test_a_deleted_thread_ends_as_deleted(
+    writer: Writer, settings: Settings, engine: AsyncEngine
+) -> None:
+    first, second = await writer.ask(), await writer.ask()
+    waiting = await writer.ask(second.thread_id)
+    for command in (first, second):
+        await writer.change(ThreadDeleted(thread_id=command.thread_id, at=utc_now()))
+        await writer.answer(command, ["late"])
+    async with running(settings):
+        await eventually(lambda: is_consumed(writer.redis))
+    await assert_archived(writer, engine)
+    rows = await read_model(engine)
+    assert rows["jobs"][waiting.job_id]["status"] == "cancelled"
+    assert rows["messages"][waiting.reply_id]["role"] is None, "nobody began it: no message"
+    for command in (first, second):
+        assert rows["threads"][command.thread_id]["deleted_at"] is not None
+        thread = writer.keys(command.thread_id).thread(command.thread_id)
+        assert await writer.redis.hget(thread, "state") == b"DELETED"
+
+
+async def test_abandoned_entries_are_taken_over_in_one_batch(
+    writer: Writer, settings: Settings, engine: AsyncEngine
+) -> None:
+    command = await writer.chat(["x"] * 300)
+    assert await deliver_to_the_dead(writer.redis) == 304
+    async with running(settings):
+        await eventually(lambda: is_consumed(writer.redis))
+    await assert_archived(writer, engine)
+    transactions = text("SELECT count(DISTINCT xmin::text) FROM events WHERE thread_id = :thread")
+    async with engine.connect() as connection:
+        assert await connection.scalar(transactions, {"thread": command.thread_id}) == 1
+
+
+async def test_two_persisters_share_the_log(
+    writer: Writer, settings: Settings, engine: AsyncEngine
+) -> None:
+    other = settings.model_copy(update={"consumer_name": "persister-2"})
+    command, texts = await writer.ask(), ["x"] * 40
+    async with running(settings), running(other):
+        lease = await writer.begin(command)
+        last = lease.seq
+        for _ in range(40):
+            last = await writer.say(lease, texts, after=last)
+        await writer.end(lease, command.reply_id, "x" * 1600, after=last)
+        await asyncio.gather(*[writer.chat() for _ in range(1)])
+        await eventually(lambda: is_consumed(writer.redis))
+    await assert_archived(writer, engine)
+    assert await expiring(writer, command) == [True] * 3
+
+
+async def test_a_held_batch_is_not_taken_over(
+    writer: Writer, settings: Settings, engine: AsyncEngine
+) -> None:
+    """Postgres makes a batch wait for several leases; the holder lives, so nobody else tries."""
+    await writer.chat()
+    other = settings.model_copy(update={"consumer_name": "persister-2"})
+    async with engine.connect() as connection:
+        await connection.execute(text("LOCK TABLE threads"))
+        async with running(settings):
+            await eventually(lambda: _settled(writer.redis, CHAT_EVENTS))
+            holders = await pending(writer.redis)
+            async with running(other):
+                loop = asyncio.get_running_loop()
+                until = loop.time() + 4 * LEASE_SECONDS
+                while loop.time() < until:
+                    assert await pending(writer.redis) == holders
+                await connection.rollback()
+                await eventually(lambda: is_consumed(writer.redis))
+    await assert_archived(writer, engine)
+
+
+async def test_a_batch_waits_for_postgres(
+    writer: Writer, settings: Settings, engine: AsyncEngine, postgres_server: Server
+) -> None:
+    async with running(settings) as persister:
+        assert await persister.is_ready()
+        await eventually(lambda: is_consumed(writer.redis))
+        with postgres_server.away():
+            await writer.chat()
+            await eventually(lambda: _unready(persister))
+            await eventually(lambda: _settled(writer.redis, CHAT_EVENTS))
+        await eventually(persister.is_ready)
+        await eventually(lambda: is_consumed(writer.redis))
+    await assert_archived(writer, engine)
+
+
+async def test_a_batch_waits_for_a_postgres_that_takes_no_writes(
+    writer: Writer, settings: Settings, engine: AsyncEngine
+) -> None:
+    await writer.chat()
+    async with running(settings) as persister:
+        await eventually(lambda: is_consumed(writer.redis))
+        await _set_read_only(engine, "on")
+        try:
+            await writer.chat()
+            await eventually(lambda: _unready(persister))
+            assert len(await pending(writer.redis)) == CHAT_EVENTS
+        finally:
+            await _set_read_only(engine, "off")
+        await eventually(persister.is_ready)
+        await eventually(lambda: is_consumed(writer.redis))
+    await assert_archived(writer, engine)
+
+
+async def _set_read_only(engine: AsyncEngine, value: str) -> None:
+    """As on a server whose disk is nearly full, or that has become a replica: at once, for all."""
+    async with engine.connect() as connection:
+        await connection.execution_options(isolation_level="AUTOCOMMIT")
+        await connection.execute(text(f"ALTER SYSTEM SET default_transaction_read_only = {value}"))
+        await connection.execute(text("SELECT pg_reload_conf()"))
+
+
+async def test_an_idle_persister_notices_that_postgres_is_away(
+    writer: Writer,
+    settings: Settings,
+    postgres_server: Server,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(app, "PING_EVERY_SECONDS", 0.05)
+    async with running(settings) as persister:
+        with postgres_server.away():
+            await eventually(lambda: _unready(persister))
+        await eventually(persister.is_ready)
+
+
+async def _unready(persister: app.Persister) -> bool:
+    return not await persister.is_ready()
+
+
+async def test_draining_does_not_wait_for_postgres(
+    writer: Writer, settings: Settings, engine: AsyncEngine, postgres_server: Server
+) -> None:
+    async with running(settings) as persister:
+        with postgres_server.away():
+            await writer.chat()
+            await eventually(lambda: _unready(persister))
+            async with asyncio.timeout(DRAIN_SECONDS_MAX):
+                await persister.drain()
+            assert len(await pending(writer.redis)) == CHAT_EVENTS
+    async with running(settings):
+        await eventually(lambda: is_consumed(writer.redis))
+    await assert_archived(writer, engine)
+
+
+async def test_draining_finishes_the_batch_in_hand(
+    writer: Writer, settings: Settings, engine: AsyncEngine
+) -> None:
+    await writer.chat()
+    async with running(settings) as persister, engine.connect() as connection:
+        await connection.execute(text("LOCK TABLE threads"))
+        await writer.chat()
+        await eventually(lambda: _has_pending(writer.redis))
+        drain = asyncio.create_task(persister.drain())
+        await asyncio.wait([drain], timeout=0.2)
+        assert not drain.done()
+        await connection.rollback()
+        await drain
+        assert await pending(writer.redis) == {}
+
+
+async def _has_pending(redis: Redis) -> bool:
+    return bool(await pending(redis))
+
+
+async def test_a_lost_group_ends_the_process(writer: Writer, settings: Settings) -> None:
+    async with running(settings) as persister:
+        await writer.redis.flushall()
+        async with asyncio.timeout(FAILED_SECONDS_MAX):
+            assert await persister.failed() == "a subscriber has stopped"
+        assert not await persister.is_ready()
+
+
+async def test_it_may_be_stopped_before_it_is_started_and_twice(
+    redis_url: str, database_url: str
+) -> None:
+    async with assembled(settings_for(redis_url, database_url, name="p")) as persister:
+        assert not await persister.is_ready()
+        await persister.stop()
+        await persister.start()
+        await persister.stop()
+        await persister.stop()
+        assert not await persister.is_ready()

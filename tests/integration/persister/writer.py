@@ -9,8 +9,15 @@ from shared.codec import Record, decode_command, encode
 from shared.commands import RunJob
 from shared.deployment import prepare
 from shared.event_log import Append, EventLog, Lease, NumberedEvent
-from shared.events import Done, FinalStatus, ThreadCreated, ThreadDeleted, ThreadUpdated, Token
-from shared.events import utc_now
+from shared.events import (
+    Done,
+    FinalStatus,
+    ThreadCreated,
+    ThreadDeleted,
+    ThreadUpdated,
+    Token,
+    utc_now,
+)
 from shared.hot_state import HotState
 from shared.ids import new_job_id, new_message_id, new_thread_id, new_trace_id, partition_of_thread
 from shared.keys import ORCHESTRATORS, PartitionKeys
@@ -58,9 +65,7 @@ class Writer:
             **fields,
         )
         created = ThreadCreated(thread_id=thread_id, at=command.at, owner=USER, title="first")
-        await self._log.accept_job(
-            command, on_busy="enqueue", queue_max=QUEUE_MAX, create=created
-        )
+        await self._log.accept_job(command, on_busy="enqueue", queue_max=QUEUE_MAX, create=created)
         if thread_id not in self.threads:
             self.threads.append(thread_id)
         return command
@@ -81,7 +86,14 @@ class Writer:
         """Append a token for each text; the last seq."""
         first = (lease.seq if after is None else after) + 1
         tokens = [
-            Token(job_id=lease.job_id, seq=seq, attempt=lease.attempt, at=utc_now(), content=text)
+            Token(
+                job_id=lease.job_id,
+                seq=seq,
+                attempt=lease.attempt,
+                at=utc_now(),
+                content=text,
+                deltas=1,
+            )
             for seq, text in enumerate(texts, start=first)
         ]
         await self._append(lease, tokens, None)
@@ -117,14 +129,15 @@ class Writer:
     async def change(self, event: ThreadUpdated | ThreadDeleted) -> None:
         await self._thread_log.change_thread(USER, event)
 
-    async def write(self, record: Record, thread_id: str) -> bytes:
+    async def write(self, record: Record, thread_id: str) -> str:
         """An entry as it is, behind every check: into the log only. Its id."""
         fields: dict[Any, Any] = {"h": thread_id, "p": record.position, "j": record.stream}
         fields |= {"s": record.seq, "t": record.type, "d": record.data}
         return await self.write_fields(thread_id, fields)
 
-    async def write_fields(self, thread_id: str, fields: dict[Any, Any]) -> bytes:
-        return await self.redis.xadd(self.keys(thread_id).log, fields)
+    async def write_fields(self, thread_id: str, fields: dict[Any, Any]) -> str:
+        reply: Any = await self.redis.xadd(self.keys(thread_id).log, fields)
+        return reply.decode()
 
     async def records(self, thread_id: str) -> list[Record]:
         """The thread's events as Redis has them."""

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from shared.codec import Record, encode
 from shared.events import (
     Done,
+    FinalStatus,
     MessagePosted,
     Started,
     ThreadCreated,
@@ -96,9 +97,10 @@ def _job(draw: st.DrawFn, history: History, name: str) -> None:
         history.tell_job(started)
         for content in draw(st.lists(texts, max_size=3)):
             seq, text = seq + 1, text + content
-            history.tell_job(Token(seq=seq, at=history.now, content=content, **common))
+            history.tell_job(Token(seq=seq, at=history.now, content=content, deltas=1, **common))
     if draw(st.booleans()):
-        status = draw(st.sampled_from(["done", "failed", "cancelled"])) if attempts else "cancelled"
+        ends: tuple[FinalStatus, ...] = ("cancelled", "failed", "done")
+        status = draw(st.sampled_from(ends if attempts else ends[:1]))
         history.tell_job(
             Done(
                 job_id=job_id,

@@ -174,7 +174,7 @@ def test_a_deletion_is_remembered() -> None:
 
 
 def test_other_events_are_not_projected() -> None:
-    token = Token(job_id="j", seq=2, attempt=1, at=AT, content="hi")
+    token = Token(job_id="j", seq=2, attempt=1, at=AT, content="hi", deltas=1)
     assert rows(project(token, UnknownEvent(type="later"))) == rows(Projection())
 
 

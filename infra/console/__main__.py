@@ -1,0 +1,87 @@
+"""The command line: `python -m infra.console tail|replay JOB`. Exit code 1: it cannot be shown."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+import time
+
+import aiohttp
+from rich.console import Console
+
+from infra.console.access import access_to
+from infra.console.follow import Event, Follower
+from infra.console.pace import Pace
+from infra.console.screen import Screen
+from shared.errors import HeadwaterError
+from shared.settings import Settings, load_settings
+
+PLAIN = "-"
+SPEED_MAX = 1000.0
+INTERRUPTED = 130  # what a shell answers after Ctrl-C
+
+
+def main(arguments: list[str]) -> int:
+    """Show the job that the arguments name: the exit code."""
+    asked = parser().parse_args(arguments)
+    plain = asked.output == PLAIN
+    console = Console(no_color=plain, force_terminal=False if plain else None)
+    pace = Pace(asked.speed, clock=time.monotonic, sleep=asyncio.sleep) if asked.speed else None
+    screen = Screen(console)
+    try:
+        asyncio.run(show(asked.job, load_settings(), screen, pace))
+    except HeadwaterError as error:
+        screen.end()
+        sys.stderr.write(f"{error}\n")
+        return 1
+    except KeyboardInterrupt:
+        screen.end()
+        return INTERRUPTED
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """Both commands with their options."""
+    top = argparse.ArgumentParser(
+        prog="python -m infra.console", description="A job's events in a terminal."
+    )
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    for name, text in (
+        ("tail", "follow a job to its end, as it happens"),
+        ("replay", "play a job's events again, at their own pace"),
+    ):
+        command = commands.add_parser(name, help=text)
+        command.add_argument("job", metavar="JOB", help="a job id, whoever owns the job")
+        command.add_argument("output", nargs="?", choices=[PLAIN], help="no colours, as in a pipe")
+        command.set_defaults(speed=None)
+        if name == "replay":
+            command.add_argument("--speed", type=speed, default=1.0, help="2: twice as fast")
+    return top
+
+
+def speed(text: str) -> float:
+    """A factor that time is divided by."""
+    value = float(text)
+    if not 0 < value <= SPEED_MAX:
+        raise ValueError
+    return value
+
+
+async def show(job_id: str, settings: Settings, screen: Screen, pace: Pace | None) -> None:
+    """Show a job to its end, live or at a pace. Raises HeadwaterError."""
+    access = await access_to(job_id, settings)
+    screen.head(access.job)
+    async with aiohttp.ClientSession() as session:
+        follower = Follower(session, access.url, headers=access.headers, pause=asyncio.sleep)
+        async for sight in follower.sights():
+            if pace is not None and isinstance(sight, Event):
+                await pace.keep(str(sight.data["at"]))
+            screen.show(sight)
+
+
+if __name__ == "__main__":
+    # `… | head`: a reader that has had enough ends this command quietly.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    sys.exit(main(sys.argv[1:]))
