@@ -28,8 +28,8 @@ class Agent(BaseModel):
     description: str = ""
     system_prompt: str = DEFAULT_PROMPT
     model: str | None = None
-    temperature: float | None = Field(None, ge=0, le=2)
-    max_tokens: int | None = Field(512, ge=1)
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    max_tokens: int | None = Field(default=512, ge=1)
     parameters: dict[str, Any] = Field(default_factory=dict)
 
 

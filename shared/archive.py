@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from sqlalchemy import Row, and_, func, literal_column, select
+from sqlalchemy import ColumnElement, Executable, Row, Text, and_, func, literal_column, select
 from sqlalchemy.exc import DBAPIError, TimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.sql import Select
@@ -66,7 +66,7 @@ class Archive:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
-    async def rows(self, statement: Select[Any]) -> list[Row[Any]]:
+    async def rows(self, statement: Executable) -> list[Row[Any]]:
         try:
             async with self._engine.connect() as connection:
                 return list((await connection.execute(statement)).all())
@@ -142,9 +142,9 @@ class Archive:
         await self.rows(select(func.now()))
 
 
-def _text_of_data() -> Any:
+def _text_of_data() -> ColumnElement[str]:
     """The event's JSON as it was written, not as a driver would parse and print it again."""
-    return literal_column("events.data::text").label("data_text")
+    return literal_column("events.data::text", Text).label("data_text")
 
 
 def _job(row: Row[Any]) -> Job:

@@ -63,9 +63,12 @@ def parser() -> argparse.ArgumentParser:
 
 def speed(text: str) -> float:
     """A factor that time is divided by."""
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not 0 < value <= SPEED_MAX:
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"a number above 0, at most {SPEED_MAX:g}")
     return value
 
 

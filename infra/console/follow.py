@@ -5,11 +5,11 @@
        └─ back-off ◀┘ Lost          the cursor is the last seq that was passed on
 
 Failures
-    Connection lost       Made again with Last-Event-ID, after what the server asks for or a back-off
-                          with jitter; TRIES_MAX times without a byte, then ConsoleError.
-    Event twice           Passed on once.
-    Event missing         Read again from the cursor: nothing is passed on behind a hole.
-    Refused (4xx)         ConsoleError, with the server's words.
+    Connection lost   Made again with Last-Event-ID, after the time the server asks for or a back-off
+                      with jitter; TRIES_MAX times without a byte, then ConsoleError.
+    Event twice       Passed on once.
+    Event missing     Read again from the cursor: nothing is passed on behind a hole.
+    Refused (4xx)     ConsoleError, with the server's words.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -92,10 +93,11 @@ class Follower:
                 async with self._connected() as response:
                     if again:
                         yield Resumed(self._seq)
-                    async for event in self._events(response):
-                        yield event
-                        if event.is_final:
-                            return
+                    async with aclosing(self._events(response)) as events:
+                        async for event in events:
+                            yield event
+                            if event.is_final:
+                                return
                 raise StreamBroken("the stream ended before `done`")
             except (StreamBroken, aiohttp.ClientError, TimeoutError) as error:
                 lost = Lost(_reason(error), self._seq, self._wait_seconds())
@@ -131,8 +133,8 @@ class Follower:
             self._asked_seconds = None if frame.retry_ms is None else frame.retry_ms / 1000
             raise StreamBroken("the gateway asks to come back")
         try:
-            seq, data = int(frame.cursor or ""), json.loads(frame.data)
-        except ValueError:
+            seq, data = int(frame.cursor or ""), dict[str, Any](json.loads(frame.data))
+        except (ValueError, TypeError):
             raise StreamBroken("what came is no event") from None
         if seq > self._seq + 1:
             raise StreamBroken(f"seq {self._seq + 1} is missing, {seq} came")

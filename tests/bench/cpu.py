@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 NANOSECONDS = 1e9
 
 
 def cpu_seconds(pid: int) -> float:
-    """Seconds on a CPU so far. Linux only: /proc/<pid>/task/*/schedstat."""
-    spent = 0
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        spent += int((task / "schedstat").read_text().split()[0])
-    return spent / NANOSECONDS
+    """Seconds on a CPU so far, children included. Linux only: /proc/<pid>/task/*/schedstat."""
+    spent = 0.0
+    with suppress(FileNotFoundError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            spent += int((task / "schedstat").read_text().split()[0]) / NANOSECONDS
+            for child in (task / "children").read_text().split():
+                spent += cpu_seconds(int(child))
+    return spent
 
 
 class CpuMeter:

@@ -73,7 +73,9 @@ async def post(url: str, body: bytes, *, token: str = "", first_token: bytes) ->
     )
     loop = asyncio.get_running_loop()
     _, connection = await loop.create_connection(
-        lambda: _Connection(head.encode() + body, first_token), parts.hostname, parts.port
+        lambda: _Connection(head.encode() + body, first_token),
+        parts.hostname or "127.0.0.1",
+        parts.port or 80,
     )
     async with asyncio.timeout(STREAM_SECONDS_MAX):
         return await connection.done

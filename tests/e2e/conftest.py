@@ -41,9 +41,7 @@ def model_url() -> Generator[str]:
 
 
 @pytest.fixture(scope="session")
-def cluster(
-    model_url: str, tmp_path_factory: pytest.TempPathFactory
-) -> Generator[LocalCluster]:
+def cluster(model_url: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[LocalCluster]:
     folder: Path = tmp_path_factory.mktemp("cluster")
     agents = folder / "agents.json"
     specs = [{"name": name, "model": model} for name, model in AGENTS.items()]

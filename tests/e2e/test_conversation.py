@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from itertools import pairwise
 
 import psycopg
 import pytest
 
-from tests.e2e.archive import archived_events, until
+from tests.e2e.archive import WAIT_SECONDS_MAX, archived_events
 from tests.support.gateway_client import GatewayClient
 
 pytestmark = pytest.mark.e2e
@@ -86,13 +87,11 @@ async def test_states_reach_active_and_sent(
     await client.follow(job["job_id"])
     await archived_events(postgres, job["job_id"])
     path = f"/v1/threads/{job['thread_id']}"
-    for _ in range(100):
-        thread = await client.get(path)
-        messages = (await client.get(f"{path}/messages"))["items"]
-        if thread["state"] == "ACTIVE" and {m["state"] for m in messages} == {"SENT"}:
-            return
-        await until(lambda: True, "nothing")
-    pytest.fail(f"{thread['state']}, {messages}")
+    states: set[str] = set()
+    async with asyncio.timeout(WAIT_SECONDS_MAX):
+        while states != {"ACTIVE", "SENT"}:
+            messages = (await client.get(f"{path}/messages"))["items"]
+            states = {(await client.get(path))["state"], *(m["state"] for m in messages)}
 
 
 async def test_deleting_a_thread_cancels_its_answer(client: GatewayClient) -> None:

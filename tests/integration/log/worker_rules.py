@@ -112,11 +112,11 @@ class WorkerRules(DrivenLog):
         again = worker.sent[len(worker.sent) - back :] if back else []
         if worker.must_end and not again:
             return
+        hole = 0 if again else hole
         may_add = worker.final is None or not again
         more = worker.tokens(contents, hole) if may_add and not worker.must_end else []
-        if not again + more:
-            return
-        self._append(worker, again + more, worker.final if again else None)
+        if again or more:
+            self._append(worker, again + more, worker.final if again else None)
         if worker.final is None and not hole:
             worker.remember(more)
 

@@ -145,7 +145,6 @@ async def test_a_cancellation_at_any_await_leaves_nothing_open(server: ModelServ
     else:
         pytest.fail("the answer never came")
     assert task.result().text == "t1 t2 t3 "
-    print("WAITS", waits)
     assert waits >= AWAITS_MIN
     assert server.statistics.aborted > 0
 
