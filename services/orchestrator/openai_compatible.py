@@ -4,8 +4,7 @@
                ▲             │             │                    │
                └── back-off ◀┴── error ◀───┘                    └─ error, leaving early: aborted
 
-Only the part left of the first token is tried again. A caller that pauses stops the reading, and
-TCP stops the server; only the time spent waiting for the server counts as its silence.
+Only the part left of the first token is tried again. What follows it is ``answer_stream``'s.
 
 Failures
 
@@ -26,19 +25,19 @@ import socket
 import struct
 import time
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from http import HTTPStatus
+from types import SimpleNamespace
 
 import aiohttp
 import structlog
 from yarl import URL
 
+from services.orchestrator.answer_stream import AnswerStream
 from services.orchestrator.chat_completions import ChunkDecoder, encode_request, refusal
 from services.orchestrator.model import (
-    Completion,
-    Delta,
     ModelError,
-    ModelInterrupted,
     ModelRefused,
     ModelRequest,
     ModelTimedOut,
@@ -48,7 +47,6 @@ from services.orchestrator.model_limits import ModelLimits, seconds_asked
 
 DNS_CACHE_SECONDS = 60
 KEEP_ALIVE_SECONDS = 30.0
-DRAIN_SECONDS_MAX = 0.1
 ERROR_BODY_SECONDS_MAX = 2.0
 ERROR_BODY_BYTES_MAX = 16 * 1024
 
@@ -62,6 +60,22 @@ _HEADERS = {
 _LINGER_NOT = struct.pack("ii", 1, 0)  # struct linger: on, for zero seconds
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class _Connection:
+    """What is told about the connection of one request."""
+
+    was_kept: bool = False
+
+
+async def _note_kept(
+    session: aiohttp.ClientSession,
+    context: SimpleNamespace,
+    params: aiohttp.TraceConnectionReuseconnParams,
+) -> None:
+    if isinstance(context.trace_request_ctx, _Connection):
+        context.trace_request_ctx.was_kept = True
 
 
 class _ResettingResponse(aiohttp.ClientResponse):
@@ -84,6 +98,8 @@ def open_session(*, connections_max: int) -> aiohttp.ClientSession:
     ``connections_max`` must be at least the number of jobs run at once: each holds a connection
     while it streams, and waiting for one counts as connecting.
     """
+    trace = aiohttp.TraceConfig()
+    trace.on_connection_reuseconn.append(_note_kept)
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(
             limit=connections_max,
@@ -93,6 +109,7 @@ def open_session(*, connections_max: int) -> aiohttp.ClientSession:
         headers=_HEADERS,
         cookie_jar=aiohttp.DummyCookieJar(),
         response_class=_ResettingResponse,
+        trace_configs=[trace],
     )
 
 
@@ -114,6 +131,7 @@ class OpenAICompatibleModel:
     ) -> None:
         self._session = session
         self._url = _endpoint(base_url)
+        self._server = f"{self._url.host}:{self._url.port}"
         self._api_key = api_key or ""
         self._limits = limits
         if not (self._api_key.isascii() and self._api_key.isprintable()):
@@ -121,7 +139,7 @@ class OpenAICompatibleModel:
         self._headers = {"Authorization": f"Bearer {self._api_key}"} if self._api_key else {}
 
     @asynccontextmanager
-    async def stream(self, request: ModelRequest) -> AsyncGenerator[_Answer]:
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[AnswerStream]:
         """See ``Model.stream``."""
         answer = await self._ask(encode_request(request))
         try:
@@ -129,7 +147,7 @@ class OpenAICompatibleModel:
         finally:
             answer.close()
 
-    async def _ask(self, body: bytes) -> _Answer:
+    async def _ask(self, body: bytes) -> AnswerStream:
         for tries in itertools.count(1):
             try:
                 return await self._try(body)
@@ -138,12 +156,16 @@ class OpenAICompatibleModel:
                 if wait_seconds is None:
                     raise
                 log.warning(
-                    "model_retried", code=error.code, tries=tries, wait_seconds=wait_seconds
+                    "model_retried",
+                    code=error.code,
+                    reason=error.message,
+                    tries=tries,
+                    wait_seconds=round(wait_seconds, 3),
                 )
             await asyncio.sleep(wait_seconds)
         raise AssertionError("unreachable: wait_seconds bounds the tries")
 
-    async def _try(self, body: bytes) -> _Answer:
+    async def _try(self, body: bytes) -> AnswerStream:
         seconds = self._limits.first_token_seconds
         try:
             async with asyncio.timeout(seconds):
@@ -157,24 +179,40 @@ class OpenAICompatibleModel:
         except TimeoutError:
             raise ModelTimedOut("first_token", seconds) from None
 
-    async def _open(self, body: bytes) -> _Answer:
+    async def _open(self, body: bytes) -> AnswerStream:
         connect_seconds = self._limits.connect_seconds
         try:
-            response = await self._session.post(
-                self._url,
-                data=io.BytesIO(body),
-                headers=self._headers,
-                allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(connect=connect_seconds),
-            )
+            response = await self._post(body)
         except aiohttp.ConnectionTimeoutError:
             raise ModelTimedOut("connect", connect_seconds) from None
         except aiohttp.ClientError as error:
             # Never chained: an aiohttp error may carry the request with its Authorization header.
-            raise ModelUnreachable(f"{self._url.authority}: {type(error).__name__}") from None
+            raise ModelUnreachable(f"{self._server}: {type(error).__name__}") from None
         if response.status != HTTPStatus.OK:
             raise await self._refusal(response)
-        return _Answer(response, ChunkDecoder(self._api_key), self._limits.between_tokens_seconds)
+        return AnswerStream(
+            response, ChunkDecoder(self._api_key), self._limits.between_tokens_seconds
+        )
+
+    async def _post(self, body: bytes) -> aiohttp.ClientResponse:
+        """Post, and once more if the server closed a kept connection just as it was taken."""
+        connection = _Connection()
+        try:
+            return await self._post_once(body, connection)
+        except aiohttp.ClientConnectionError:
+            if not connection.was_kept:
+                raise
+        return await self._post_once(body, _Connection())
+
+    async def _post_once(self, body: bytes, connection: _Connection) -> aiohttp.ClientResponse:
+        return await self._session.post(
+            self._url,
+            data=io.BytesIO(body),
+            headers=self._headers,
+            allow_redirects=False,
+            timeout=aiohttp.ClientTimeout(connect=self._limits.connect_seconds),
+            trace_request_ctx=connection,
+        )
 
     async def _refusal(self, response: aiohttp.ClientResponse) -> ModelRefused:
         body = b""
@@ -191,94 +229,10 @@ class OpenAICompatibleModel:
         return refusal(response.status, body, retry_after=retry_after, secret=self._api_key)
 
 
-class _Answer:
-    """A ``ModelStream`` over one response. Whoever makes one closes it."""
-
-    def __init__(
-        self, response: aiohttp.ClientResponse, decoder: ChunkDecoder, silence_seconds_max: float
-    ) -> None:
-        self.completion: Completion | None = None
-        self._response = response
-        self._read = response.content.readany
-        self._decoder = decoder
-        self._first: Delta | None = None
-        self._loop = asyncio.get_running_loop()
-        self._silence_seconds_max = silence_seconds_max
-        self._waiting_since: float | None = None
-        self._watch: asyncio.TimerHandle | None = None
-        self._timed_out = False
-
-    def __aiter__(self) -> _Answer:
-        return self
-
-    async def __anext__(self) -> Delta:
-        if self._first is not None:
-            delta, self._first = self._first, None
-            return delta
-        self._waiting_since = self._loop.time()
-        try:
-            delta = await self._next()
-        finally:
-            self._waiting_since = None
-        if delta is None:
-            await self._finish()
-            raise StopAsyncIteration
-        return delta
-
-    async def begin(self) -> None:
-        """Wait for the first delta, or the end of an empty answer; then watch for silence."""
-        self._first = await self._next()
-        if self._first is None:
-            self._decoder.end()  # raises here, where the question may still be asked again
-        self._watch = self._loop.call_later(self._silence_seconds_max, self._check_silence)
-
-    def close(self) -> None:
-        """Drop the connection, unless the whole body was read and it is back in the pool."""
-        if self._watch is not None:
-            self._watch.cancel()
-        self._response.close()
-
-    async def _next(self) -> Delta | None:
-        decoder = self._decoder
-        while not decoder.ended:
-            try:
-                data = await self._read()
-            except aiohttp.ClientError:
-                if decoder.complete:
-                    break
-                raise self._broken() from None
-            delta = decoder.feed(data) if data else decoder.feed_eof()
-            if delta is not None:
-                return delta
-        return None
-
-    def _broken(self) -> ModelError:
-        if self._timed_out:
-            return ModelTimedOut("between_tokens", self._silence_seconds_max)
-        return ModelInterrupted("closed")
-
-    async def _finish(self) -> None:
-        """Set ``completion``, and read on to the end of the body so that the pool may reuse it."""
-        self.completion = self._decoder.end()
-        with suppress(TimeoutError, aiohttp.ClientError):
-            async with asyncio.timeout(DRAIN_SECONDS_MAX):
-                while await self._read():
-                    pass
-
-    def _check_silence(self) -> None:
-        """One timer per answer: setting one per token would cost more than reading the token."""
-        now = self._loop.time()
-        waited = 0.0 if self._waiting_since is None else now - self._waiting_since
-        if waited < self._silence_seconds_max:
-            left = self._silence_seconds_max - waited
-            self._watch = self._loop.call_later(left, self._check_silence)
-        else:
-            self._timed_out = True
-            self._response.close()
-
-
 def _endpoint(base_url: str) -> URL:
     base = URL(base_url)
     if base.scheme not in ("http", "https") or not base.host:
         raise ValueError("the base URL of the model must be http:// or https:// and name a host")
+    if base.user is not None or base.password is not None:
+        raise ValueError("the base URL of the model must hold no password: it has an API key")
     return (base / "chat" / "completions").with_query(base.query)

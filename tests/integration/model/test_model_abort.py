@@ -18,9 +18,9 @@ from services.orchestrator.openai_compatible import OpenAICompatibleModel, open_
 from tests.support.asker import Answer, Asker, MakeAsker
 from tests.support.model_server import ModelServer
 
-ABORT_MS_MAX = 200.0  # measured: below 1 ms; the rest is for a busy machine
+ABORT_MS_MAX = 500.0  # measured: about 1 ms; the rest is for a busy machine
 AWAITS_MAX = 100
-AWAITS_MIN = 5  # connecting, headers, three tokens
+AWAITS_MIN = 5  # connecting, headers, three tokens; more on some machines
 
 PACED = "fake:tokens=100000,delay_ms=5"
 
@@ -133,7 +133,7 @@ async def test_a_cancellation_at_any_await_leaves_nothing_open(server: ModelServ
     """Cancel where the client waits first, then where it waits second, … until it waits no more."""
     for waits in range(1, AWAITS_MAX):
         async with narrow_asker(server) as ask:
-            question = ask("fake:tokens=3,delay_ms=10,slow_headers_ms=5")
+            question = ask("fake:tokens=3,delay_ms=10,slow_headers_ms=5,end_ms=20")
             task = asyncio.create_task(cancelled_at(waits, question))
             await asyncio.wait([task])
             if not task.cancelled():

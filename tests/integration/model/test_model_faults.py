@@ -203,6 +203,7 @@ async def test_nothing_of_a_wrong_key_or_url_is_shown() -> None:
             ("http://host/v1", "schlüssel"),
             ("host/v1", "k"),
             ("ftp://host/v1", "k"),
+            ("http://me:password@host/v1", "k"),
         ):
             with pytest.raises(ValueError, match="of the model") as caught:
                 OpenAICompatibleModel(session, base_url=url, api_key=key, limits=limits)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 import time
+from contextlib import suppress
 
 import pytest
 from structlog.testing import capture_logs
 
-from services.orchestrator.model import ModelError, ModelRefused
+from services.orchestrator.model import ModelError, ModelRefused, ModelUnreachable
 from services.orchestrator.model_limits import ModelLimits
 from tests.support.asker import MakeAsker
 from tests.support.model_server import ModelServer
@@ -15,6 +18,9 @@ from tests.support.model_server import ModelServer
 THREE_TRIES = ModelLimits(
     tries_max=3, first_token_seconds=0.3, backoff_seconds_first=0.01, retry_after_seconds_max=2.0
 )
+
+CHUNK = b'data: {"choices":[{"delta":{"content":"all"},"finish_reason":"stop"}]}\n\n'
+WHOLE_ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(CHUNK), CHUNK)
 
 
 @pytest.mark.parametrize(
@@ -88,8 +94,45 @@ async def test_every_retry_is_told(make_asker: MakeAsker) -> None:
     ]
 
 
-async def test_a_stale_connection_is_replaced(make_asker: MakeAsker, server: ModelServer) -> None:
-    ask = make_asker(THREE_TRIES)
-    await ask("fake")
-    await server.drop_connections()
-    assert (await ask("fake")).text.startswith("t1 ")
+async def test_a_kept_connection_that_just_closed_is_no_failure(make_asker: MakeAsker) -> None:
+    """Each connection of this server answers once and dies of its second request."""
+    connections = 0
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await read_request(reader)
+        writer.write(WHOLE_ANSWER)
+        await read_request(reader)
+        writer.close()
+
+    async with await asyncio.start_server(handle, "127.0.0.1", 0) as listening:
+        port = listening.sockets[0].getsockname()[1]
+        ask = make_asker(base_url=f"http://127.0.0.1:{port}")
+        for _ in range(3):
+            assert (await ask("any")).text == "all"
+    assert connections == 3
+
+
+async def test_a_new_connection_that_closes_is_a_failure(make_asker: MakeAsker) -> None:
+    connections = 0
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        writer.close()
+
+    async with await asyncio.start_server(handle, "127.0.0.1", 0) as listening:
+        port = listening.sockets[0].getsockname()[1]
+        with pytest.raises(ModelUnreachable):
+            await make_asker(THREE_TRIES, base_url=f"http://127.0.0.1:{port}")("any")
+    assert connections == THREE_TRIES.tries_max
+
+
+async def read_request(reader: asyncio.StreamReader) -> None:
+    """Take one request; nothing, if the client has closed."""
+    with suppress(asyncio.IncompleteReadError):
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = re.search(rb"content-length: (\d+)", head.lower())
+        assert length is not None
+        await reader.readexactly(int(length[1]))
