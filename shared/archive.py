@@ -5,11 +5,21 @@ Same shapes as ``hot_state``; what is here is what the persister has committed.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Executable, Row, Text, and_, func, literal_column, select
+from sqlalchemy import (
+    ColumnElement,
+    CursorResult,
+    Executable,
+    Row,
+    Text,
+    and_,
+    func,
+    literal_column,
+    select,
+)
 from sqlalchemy.exc import DBAPIError, TimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.sql import Select
@@ -19,6 +29,7 @@ from shared.errors import ArchiveUnavailable
 from shared.hot_state import READ_COUNT_MAX, Job
 from shared.read_model import events, jobs, messages, threads
 from shared.thread_log import Thread
+from shared.times import rfc3339
 
 TURNS_MAX: Final = 200  # of a thread's history, before the token budget cuts it
 
@@ -31,11 +42,6 @@ class Turn:
     job_id: str
     question: str
     answer: str | None
-
-
-def rfc3339(moment: datetime) -> str:
-    """As ``events.utc_now`` writes times."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def thread_columns() -> Select[Any]:
@@ -67,9 +73,17 @@ class Archive:
         self._engine = engine
 
     async def rows(self, statement: Executable) -> list[Row[Any]]:
+        return list((await self._run(statement)).all())
+
+    async def mappings(self, statement: Executable) -> list[Mapping[str, Any]]:
+        """The rows as mappings by column name."""
+        return [dict(row) for row in (await self._run(statement)).mappings()]
+
+    async def _run(self, statement: Executable) -> CursorResult[Any]:
+        """The result, read whole: the connection is back in the pool."""
         try:
             async with self._engine.connect() as connection:
-                return list((await connection.execute(statement)).all())
+                return await connection.execute(statement)
         except (DBAPIError, TimeoutError) as error:
             raise ArchiveUnavailable(f"Postgres is unavailable: {type(error).__name__}") from error
 

@@ -26,12 +26,13 @@ from typing import Any, Final, Literal, cast
 
 from shared.codec import encode
 from shared.commands import OnBusy, RunJob
-from shared.events import FinalStatus, MessagePosted, Started, ThreadCreated, utc_now
+from shared.events import FinalStatus, MessagePosted, Started, ThreadCreated
 from shared.ids import partition_of, partition_of_thread
 from shared.keys import ORCHESTRATORS, PartitionKeys
 from shared.log_protocol import Idempotency, creation_control, refusal
 from shared.redis_client import Redis
 from shared.redis_scripts import Call, Script, run, run_many
+from shared.times import utc_now
 
 HAND_OVER_IDLE_MS: Final = 86_400_000  # older than any lease: the next look takes the job
 

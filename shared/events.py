@@ -11,7 +11,6 @@ said. Field order is the order on the wire.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
@@ -20,11 +19,6 @@ JobStatus = Literal["queued", "running", "done", "failed", "cancelled"]
 FinalStatus = Literal["done", "failed", "cancelled"]
 ThreadStatus = Literal["active", "archived"]
 Metadata = dict[str, Any]
-
-
-def utc_now() -> str:
-    """RFC 3339 in UTC with milliseconds, as every time of the wire is written."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class Frozen(BaseModel, frozen=True):

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from shared.codec import Record, decode_event
-from shared.events import Done, MessagePosted
 from shared.hot_state import READ_COUNT_MAX, HotState
+from shared.projection import Projection
+from shared.read_model import messages
+from shared.times import rfc3339
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,44 +32,31 @@ class Message:
 
 
 def fold(thread_id: str, records: Iterable[Record]) -> dict[str, Message]:
-    """The messages that records tell of, by id, in order of position.
-
-    An answer that was cancelled before anybody began it is no message.
-    """
-    messages: dict[str, Message] = {}
-    agents: dict[str, str] = {}
+    """The messages that records tell of, by id, as the persister would project them."""
+    projection = Projection()
     for record in records:
-        if record.type not in ("message.posted", "done"):
-            continue
-        event = decode_event(record.data)
-        if isinstance(event, MessagePosted):
-            agents[event.job_id] = event.agent
-            messages[event.message_id] = Message(
-                message_id=event.message_id,
-                thread_id=thread_id,
-                job_id=event.job_id,
-                role="user",
-                author=event.user,
-                content=event.content,
-                position=record.position,
-                created_at=event.at,
-                metadata=event.metadata,
-            )
-        elif isinstance(event, Done) and (event.content or event.attempt):
-            messages[event.message_id] = Message(
-                message_id=event.message_id,
-                thread_id=thread_id,
-                job_id=event.job_id,
-                role="assistant",
-                author=agents.get(event.job_id),
-                content=event.content,
-                position=record.position,
-                created_at=event.at,
-                status=event.status,
-                finish_reason=event.finish_reason,
-                usage=event.usage.model_dump() if event.usage else None,
-            )
-    return messages
+        if record.type != "token":
+            projection.add(thread_id, record.position, decode_event(record.data))
+    rows = projection.rows[messages].values()
+    return {row["message_id"]: message_from(row) for row in rows if row.get("role")}
+
+
+def message_from(row: Any) -> Message:
+    """A message from a row of the read model, as a mapping by column name."""
+    return Message(
+        message_id=row["message_id"],
+        thread_id=row["thread_id"],
+        job_id=row["job_id"],
+        role=row["role"],
+        author=row.get("author"),
+        content=row["content"],
+        position=row["position"],
+        created_at=rfc3339(row["created_at"]),
+        status=row.get("status"),
+        finish_reason=row.get("finish_reason"),
+        usage=row.get("usage"),
+        metadata=row.get("metadata") or {},
+    )
 
 
 async def unarchived(hot: HotState, thread_id: str, *, archived: int) -> dict[str, Message]:

@@ -4,6 +4,7 @@
 
 local function job_key(prefix, job_id) return prefix .. ':job:' .. job_id end
 local function thread_key(prefix, thread_id) return prefix .. ':thread:' .. thread_id end
+local function events_key(thread) return thread .. ':events' end
 local function dirty_key(prefix, user) return prefix .. ':dirty:' .. user end
 
 -- Adds one event to the thread's stream and to the log. Returns its line for the channel.

@@ -40,7 +40,7 @@ for n = 7, first_job - 1, 2 do
       elseif not deleting then
         advance(thread, t[1], 'ACTIVE')
       end
-      local events, cut = thread .. ':events', position - keep
+      local events, cut = events_key(thread), position - keep
       if t[5] then
         cut = math.min(cut, tonumber(redis.call('HGET', job_key(prefix, t[5]), 'first') or 0))
       elseif position >= tonumber(t[3]) then
