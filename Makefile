@@ -80,12 +80,12 @@ $(VENV)/.created:
 	@touch $@
 
 $(RUN): $(VENV)/.created requirements.txt requirements-local.txt
-	@echo 'Installing what is pinned (once, about a minute) …'
+	@echo 'Installing what is pinned (once, about a minute) …' >&2
 	@$(INSTALL) -r requirements.txt
 	@$(INSTALL) --no-deps -r requirements-local.txt
 	@touch $@
 
 $(DEV): $(RUN) requirements-dev.txt
-	@echo 'Installing the tools for tests and checks …'
+	@echo 'Installing the tools for tests and checks …' >&2
 	@$(INSTALL) -r requirements-dev.txt
 	@touch $@

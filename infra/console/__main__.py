@@ -18,7 +18,6 @@ from infra.console.screen import Screen
 from shared.errors import HeadwaterError
 from shared.settings import Settings, load_settings
 
-PLAIN = "-"
 SPEED_MAX = 1000.0
 INTERRUPTED = 130  # what a shell answers after Ctrl-C
 
@@ -26,8 +25,7 @@ INTERRUPTED = 130  # what a shell answers after Ctrl-C
 def main(arguments: list[str]) -> int:
     """Show the job that the arguments name: the exit code."""
     asked = parser().parse_args(arguments)
-    plain = asked.output == PLAIN
-    console = Console(no_color=plain, force_terminal=False if plain else None)
+    console = Console(force_terminal=False if asked.plain else None)
     pace = Pace(asked.speed, clock=time.monotonic, sleep=asyncio.sleep) if asked.speed else None
     screen = Screen(console)
     try:
@@ -54,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
     ):
         command = commands.add_parser(name, help=text)
         command.add_argument("job", metavar="JOB", help="a job id, whoever owns the job")
-        command.add_argument("output", nargs="?", choices=[PLAIN], help="no colours, as in a pipe")
+        command.add_argument("-", "--plain", action="store_true", help="as in a pipe: no colours")
         command.set_defaults(speed=None)
         if name == "replay":
             command.add_argument("--speed", type=speed, default=1.0, help="2: twice as fast")

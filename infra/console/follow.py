@@ -5,8 +5,8 @@
        └─ back-off ◀┘ Lost          the cursor is the last seq that was passed on
 
 Failures
-    Connection lost   Made again with Last-Event-ID, after the time the server asks for or a back-off
-                      with jitter; TRIES_MAX times without a byte, then ConsoleError.
+    Connection lost   Made again with Last-Event-ID, after the wait the server asks for or
+                      a back-off with jitter; TRIES_MAX times without a byte, then ConsoleError.
     Event twice       Passed on once.
     Event missing     Read again from the cursor: nothing is passed on behind a hole.
     Refused (4xx)     ConsoleError, with the server's words.
@@ -34,6 +34,8 @@ TRIES_MAX: Final = 60  # about five minutes of nobody answering
 REFUSED: Final = range(400, 500)
 PASSING: Final = frozenset({408, 425, 429})
 
+Fields = Mapping[str, Any]
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -41,7 +43,7 @@ class Event:
 
     seq: int
     type: str
-    data: Mapping[str, Any]
+    data: Fields
 
     @property
     def is_final(self) -> bool:
@@ -133,12 +135,14 @@ class Follower:
             self._asked_seconds = None if frame.retry_ms is None else frame.retry_ms / 1000
             raise StreamBroken("the gateway asks to come back")
         try:
-            seq, data = int(frame.cursor or ""), dict[str, Any](json.loads(frame.data))
-        except (ValueError, TypeError):
+            seq, data = int(frame.cursor or ""), json.loads(frame.data)
+        except ValueError:
             raise StreamBroken("what came is no event") from None
+        if not isinstance(data, dict):
+            raise StreamBroken("what came is no event")
         if seq > self._seq + 1:
             raise StreamBroken(f"seq {self._seq + 1} is missing, {seq} came")
-        return Event(seq, frame.event, data) if seq > self._seq else None
+        return Event(seq, frame.event, cast("Fields", data)) if seq > self._seq else None
 
     def _wait_seconds(self) -> float:
         """Before the next try. Raises ConsoleError after the last one."""
@@ -164,8 +168,12 @@ async def _refuse(response: aiohttp.ClientResponse) -> None:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, StreamBroken):
-        return str(error)
-    if isinstance(error, TimeoutError):
-        return "nothing was heard for too long"
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    match error:
+        case StreamBroken():
+            return str(error)
+        case TimeoutError():
+            return "nothing was heard for too long"
+        case aiohttp.ClientConnectorError():
+            return "the gateway cannot be reached"
+        case _:
+            return f"the connection broke ({type(error).__name__})"

@@ -10,7 +10,7 @@ from typing import Any, Final
 from rich.console import Console
 from rich.text import Text
 
-from infra.console.follow import Event, Lost, Resumed, Sight
+from infra.console.follow import Event, Fields, Lost, Resumed, Sight
 from shared.hot_state import Job
 
 VALUE_CHARS_MAX: Final = 200
@@ -18,8 +18,6 @@ REPLACEMENT: Final = "\ufffd"
 # A user's or a tool's text must not be able to steer the operator's terminal.
 CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 STATUS_STYLES: Final = {"done": "green", "failed": "red", "cancelled": "yellow"}
-
-Fields = Mapping[str, Any]
 
 
 class Screen:
@@ -65,8 +63,7 @@ class Screen:
             return
         text = Text(_clean(content))
         self._console.print(text, end="", soft_wrap=True, highlight=False)
-        self._console.file.flush()
-        self._in_text = True
+        self._in_text = not content.endswith("\n")
 
     def _line(self, line: Text) -> None:
         self.end()

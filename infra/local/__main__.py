@@ -34,6 +34,8 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write(f"{error}\n")
     except ClusterError as error:
         complain(error)
+    except PermissionError as error:
+        sys.stderr.write(f"{error.filename}: not allowed; did another user start the cluster?\n")
     except KeyboardInterrupt:
         say()
     return 1

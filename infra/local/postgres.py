@@ -5,13 +5,14 @@ opens folders to everybody when it is run as root. The data folder is made besid
 moved there when it is complete, so a start that was cut short leaves nothing half made.
 
 Failures: killed with SIGKILL, it leaves a postmaster.pid and recovers from its log at the next
-start. If that pid belongs to another program by then, PostgreSQL would refuse to start for ever, so
-a lock file that names a process which is no server is removed. One that names a server never is:
-two of them on one folder would destroy it.
+start. PostgreSQL would refuse that start as long as the pid in it is another program's by then, or
+that of a process which has ended and is collected by nobody; see `disown_lock`. A lock file that
+names a living server is never touched: two of them on one folder would destroy it.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -21,7 +22,7 @@ from pathlib import Path
 import psycopg
 
 from infra.local.errors import PartError
-from infra.local.machine import process_command
+from infra.local.machine import process_command, process_mark
 from infra.local.part import Part
 from infra.local.process import exit_text, tethered
 from infra.local.unprivileged import give_away, unprivileged
@@ -57,7 +58,7 @@ def postgres_part(folder: Path, port: int, password: str, *, log: Path) -> Part:
 
     def prepare() -> None:
         if folder.exists():
-            forget_recycled_pid(folder / "postmaster.pid")
+            disown_lock(folder / "postmaster.pid")
         else:
             make_data(programs, folder, password, log)
 
@@ -144,11 +145,14 @@ def _run(command: list[str], typed: str, programs: Path, folder: Path, log: Path
             raise PartError("postgres", f"its data could not be made: {how}", log) from None
 
 
-def forget_recycled_pid(lock: Path) -> None:
-    """Remove a lock file whose pid is another program's by now."""
-    if not lock.exists():
+def disown_lock(lock: Path) -> None:
+    """Let a lock file not name a process that is no server any more, but this one.
+
+    PostgreSQL takes a file that names its own parent for stale. The rest of the file stays: it
+    shows whether sessions of the old server still hold its memory, for whose sake it refuses.
+    """
+    pid, _, rest = (lock.read_text() if lock.exists() else "").partition("\n")
+    if not pid.isdigit():
         return
-    pid = int(lock.read_text().split()[0])
-    running = process_command(pid)
-    if running and "postgres" not in running:
-        lock.unlink()
+    if process_mark(int(pid)) is None or "postgres" not in process_command(int(pid)):
+        lock.write_text(f"{os.getpid()}\n{rest}")

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import subprocess
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -11,19 +12,19 @@ import pytest
 import redis
 
 from infra.local.errors import PartError
-from infra.local.machine import free_port
+from infra.local.machine import free_port, process_mark
 from infra.local.model import model_part
 from infra.local.part import PartState
 from infra.local.postgres import (
+    disown_lock,
     find_programs,
-    forget_recycled_pid,
     make_data,
     postgres_part,
     postgres_url,
 )
 from infra.local.servers import postgres_server, valkey_server
 from infra.local.supervisor import Supervisor
-from infra.local.unprivileged import NOBODY, PASS_ANYWHERE, unprivileged
+from infra.local.unprivileged import NOBODY, PASS_ANYWHERE, give_away, unprivileged
 from infra.local.valkey import find_server, valkey_part, valkey_url
 from tests.integration.local.waiting import until
 
@@ -95,18 +96,40 @@ def test_data_that_were_only_half_made_are_made_again(tmp_path: Path) -> None:
     assert not half.exists()
 
 
-def test_a_lock_file_whose_pid_is_another_programs_is_forgotten(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ended", [True, False], ids=["ended, not collected", "another program"])
+def test_a_lock_file_that_names_no_server_keeps_all_but_the_pid(
+    tmp_path: Path, ended: bool
+) -> None:
     lock = tmp_path / "postmaster.pid"
-    lock.write_text(f"{os.getpid()}\n/data\n")
-    forget_recycled_pid(lock)
-    assert not lock.exists()
+    with subprocess.Popen(["/bin/sleep", "30"]) as process:
+        if ended:
+            process.kill()
+            until(lambda: process_mark(process.pid) is None)
+        lock.write_text(f"{process.pid}\n/data\nshared memory\n")
+        disown_lock(lock)
+        process.kill()
+    assert lock.read_text() == f"{os.getpid()}\n/data\nshared memory\n"
+
+
+def test_postgres_starts_though_its_killed_server_is_collected_by_nobody(tmp_path: Path) -> None:
+    lock = tmp_path / "postgres" / "postmaster.pid"
+    part = postgres_part(lock.parent, free_port(), PASSWORD, log=tmp_path / "postgres.log")
+    with Supervisor([part]):
+        left = lock.read_text().split("\n", 1)[1]
+    with subprocess.Popen(unprivileged(["/bin/true"], needs=())) as ended:
+        until(lambda: process_mark(ended.pid) is None)
+        lock.write_text(f"{ended.pid}\n{left}")
+        give_away(lock)
+        with Supervisor([part]) as supervisor:
+            assert supervisor.keeper("postgres").restarts == 0
 
 
 def test_a_lock_file_of_a_server_is_left_alone(tmp_path: Path) -> None:
     with postgres_server(tmp_path):
         lock = tmp_path / "postgres" / "postmaster.pid"
-        forget_recycled_pid(lock)
-        assert lock.exists()
+        before = lock.read_text()
+        disown_lock(lock)
+        assert lock.read_text() == before
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root's rights are dropped")

@@ -3,6 +3,7 @@
 import signal
 import threading
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -64,13 +65,16 @@ def test_what_dies_is_started_again(tmp_path: Path) -> None:
 
 
 def test_a_crash_loop_is_shown_and_slows_down(tmp_path: Path) -> None:
-    script = "test -e again && exit 7; touch again part.ready; exec sleep 60"
+    script = "date +%s.%N >> tries; test -e again && exit 7; touch again part.ready; exec sleep 60"
     with Supervisor([shell(tmp_path, "part", script)]) as supervisor:
         keeper = supervisor.keeper("part")
         supervisor.kill("part")
         until(lambda: keeper.state is PartState.CRASH_LOOP)
         assert keeper.deaths_in_a_row >= CRASH_LOOP_DEATHS
         assert keeper.restarts < CRASH_LOOP_DEATHS
+    tries = [float(moment) for moment in (tmp_path / "tries").read_text().split()]
+    waits = [later - earlier for earlier, later in pairwise(tries)]
+    assert waits[-1] > 2 * waits[0]
 
 
 def test_a_part_that_never_gets_ready_stops_the_others(tmp_path: Path) -> None:

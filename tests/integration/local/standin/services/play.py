@@ -1,7 +1,7 @@
 """A process that keeps the contract of a service and does nothing else, so it starts at once.
 
 STANDIN_BROKEN names one that never gets ready but ends, after telling why; STANDIN_SILENT one that
-runs and never gets ready.
+runs and never gets ready; STANDIN_WORD is written to the log.
 """
 
 import os
@@ -31,7 +31,7 @@ def play(kind: str) -> None:
         server = ThreadingHTTPServer(("127.0.0.1", int(os.environ["HEADWATER_PORT"])), Ready)
         threading.Thread(target=server.serve_forever, daemon=True).start()
     ready = Path(os.environ["HEADWATER_READY_FILE"])
-    sys.stdout.write(f"{kind} plays\n")
+    sys.stdout.write(" ".join([kind, "plays", *os.environ.get("STANDIN_WORD", "").split()]) + "\n")
     sys.stdout.flush()
     while True:
         if os.environ.get("STANDIN_SILENT") != kind:
