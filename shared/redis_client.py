@@ -16,6 +16,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.exceptions import (
     BusyLoadingError,
+    ClusterDownError,
     ConnectionError,
     NoScriptError,
     OutOfMemoryError,
@@ -23,6 +24,7 @@ from redis.exceptions import (
     RedisError,
     ResponseError,
     TimeoutError,
+    TryAgainError,
 )
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry as BlockingRetry
@@ -49,7 +51,16 @@ BROKER_BACKOFF_SECONDS_MAX: Final = 0.5
 BROKER_CONNECTIONS_MAX: Final = 1024  # a blocked read holds one: two per partition
 POOL_CONNECTIONS_MAX: Final = 64
 POOL_WAIT_SECONDS_MAX: Final = 5.0
-_REFUSING_WRITES: Final = ("MISCONF", "OOM", "NOREPLICAS", "READONLY", "LOADING", "CLUSTERDOWN")
+_PASSING: Final = (
+    BusyLoadingError,
+    ClusterDownError,
+    ConnectionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    TimeoutError,
+    TryAgainError,
+)
+_REFUSING: Final = ("BUSY", "MISCONF", "NOREPLICAS")
 
 
 def connection_options() -> dict[str, Any]:
@@ -115,9 +126,9 @@ def translate() -> Generator[None]:
 
 def translated_error(error: RedisError) -> Exception:
     """LogUnavailable for what passes by itself; a defect of ours stays what it is."""
-    if isinstance(error, (ConnectionError, TimeoutError, OutOfMemoryError, BusyLoadingError)):
+    if isinstance(error, _PASSING):
         return LogUnavailable(f"Redis is unavailable: {type(error).__name__}")
-    code = str(error).split(" ", 1)[0]
-    if isinstance(error, ReadOnlyError) or code in _REFUSING_WRITES:
-        return LogUnavailable(f"Redis refuses writes: {code or type(error).__name__}")
+    code = str(error).split(" ", 1)[0]  # of errors that have no class of their own
+    if code in _REFUSING:
+        return LogUnavailable(f"Redis is unavailable: {code}")
     return error

@@ -17,7 +17,7 @@ local thread, events, log, commands, job = KEYS[1], KEYS[2], KEYS[3], KEYS[4], K
 local group, consumer, entry, owner = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local job_id, thread_id = ARGV[6], ARGV[7]
 
-local j = redis.call('HMGET', job, 'status', 'attempt', 'seq', 'first', 'cancel', 'entry', 'begun_by', 'started_at')
+local j = redis.call('HMGET', job, 'status', 'attempt', 'seq', 'first', 'cancel', 'entry', 'begun_by', 'started_at', 'owner_token')
 local status = j[1]
 if not status then return {'UNKNOWN'} end
 if (status ~= 'queued' and status ~= 'running') or j[6] ~= entry then
@@ -26,7 +26,10 @@ if (status ~= 'queued' and status ~= 'running') or j[6] ~= entry then
   return {'ENDED'}
 end
 local attempt, seq, first = tonumber(j[2]), tonumber(j[3]), tonumber(j[4])
-if j[7] == owner then return {'BEGUN', attempt, seq, first, ''} end  -- sent again: it had begun
+if j[7] == owner then  -- sent again: it had begun, and may have been taken over since
+  if j[9] ~= owner then return {'LOST'} end
+  return {'BEGUN', attempt, seq, first, ''}
+end
 
 local pending = redis.call('XPENDING', commands, group, entry, entry, 1)
 if #pending == 0 or pending[1][2] ~= consumer then return {'LOST'} end

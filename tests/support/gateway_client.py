@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from itertools import pairwise
 from types import TracebackType
 from typing import Any, Self
 
@@ -24,6 +26,7 @@ class Seen:
     """What one viewer has seen of a job, over all its connections."""
 
     events: list[Event] = field(default_factory=list)
+    arrivals: list[float] = field(default_factory=list)  # time.monotonic() of each event
     connections: int = 0
     reconnect_notices: int = 0
 
@@ -34,6 +37,11 @@ class Seen:
     @property
     def is_done(self) -> bool:
         return bool(self.events) and self.events[-1]["type"] == "done"
+
+    @property
+    def longest_pause_seconds(self) -> float:
+        """The longest time without an event, between the first and the last."""
+        return max((b - a for a, b in pairwise(self.arrivals)), default=0.0)
 
     @property
     def text(self) -> str:
@@ -135,6 +143,7 @@ class GatewayClient:
                     return
                 assert int(event.pop("id")) == event["seq"]
                 seen.events.append(event)
+                seen.arrivals.append(time.monotonic())
                 got += 1
                 if cut is not None and got >= cut:
                     return

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from shared.codec import Record, decode_command, encode, records_from_publish
 from shared.commands import OnBusy, RunJob
 from shared.deployment import prepare
 from shared.event_log import Append, Begun, EventLog, Lease, NumberedEvent
-from shared.events import Done, ErrorRaised, FinalStatus, ThreadCreated, Token, utc_now
+from shared.events import Done, ErrorRaised, FinalStatus, ThreadCreated, Token
 from shared.hot_state import HotState
 from shared.ids import new_job_id, new_message_id, new_thread_id, new_trace_id, partition_of_thread
 from shared.keys import ORCHESTRATORS, PERSISTERS, PartitionKeys
@@ -22,6 +22,7 @@ from shared.log_protocol import Idempotency
 from shared.redis_client import Redis, connect
 from shared.retention import Retention
 from shared.thread_log import ThreadLog
+from shared.times import utc_now
 
 IDLE_TTL_SECONDS = 3600  # longer than any test: what has a TTL is deleted by hand
 QUEUE_MAX = 2
@@ -34,6 +35,11 @@ BARRIER = "{hw:0}:barrier"
 class RepeatingRedis(Redis):
     repeats = False
 
+    @classmethod
+    def of_pool(cls, pool: Any) -> RepeatingRedis:
+        """A client that owns the pool."""
+        return cast("RepeatingRedis", cls.from_pool(pool))
+
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         if self.repeats and args[0] in ("EVAL", "EVALSHA"):
             await super().execute_command(*args, **options)
@@ -41,8 +47,7 @@ class RepeatingRedis(Redis):
 
 
 def connect_repeating(url: str) -> RepeatingRedis:
-    pool = connect(url).connection_pool
-    return RepeatingRedis.from_pool(pool)
+    return RepeatingRedis.of_pool(connect(url).connection_pool)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +63,7 @@ class LogServer:
     """The parts of `shared` that write the log, on one client."""
 
     def __init__(self, redis: Redis, partitions: int = 1) -> None:
-        self.redis = redis
+        self.redis: Any = redis  # the driver's types leave open whether replies are awaited
         self.partitions = partitions
         self.log = EventLog(redis, partitions)
         self.threads = ThreadLog(redis, partitions, idle_ttl_seconds=IDLE_TTL_SECONDS)
@@ -120,15 +125,15 @@ class LogServer:
         stream = PartitionKeys(partition).commands
         reply = await self.redis.xreadgroup(ORCHESTRATORS, consumer, {stream: ">"}, count=1)
         entries = _entries(reply)
-        return _delivery(*entries[0], consumer) if entries else None
+        return next((_delivery(entry_id, row, consumer) for entry_id, row in entries), None)
 
     async def claim(self, delivery: Delivery, consumer: str) -> Delivery | None:
         """The same command for another consumer, as if its lease had run out."""
         keys = self.keys(delivery.command.thread_id)
-        entries: Any = await self.redis.xclaim(
+        entries = await self.redis.xclaim(
             keys.commands, ORCHESTRATORS, consumer, 0, [delivery.entry_id]
         )
-        return _delivery(*entries[0], consumer) if entries else None
+        return next((_delivery(entry_id, row, consumer) for entry_id, row in entries), None)
 
     async def claim_all(self, partition: int, consumer: str) -> list[Delivery]:
         stream = PartitionKeys(partition).commands

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from shared.keys import ORCHESTRATORS, PERSISTERS, PartitionKeys
@@ -88,26 +89,40 @@ def _model_partition(model: LogModel, stream: ModelPartition) -> View:
 
 
 async def observed(redis: Redis, subjects: Subjects) -> View:
+    """Everything in one round trip, so that a step of a test costs one."""
+    pipeline: Any = redis.pipeline(transaction=False)
+    for thread_id, number in subjects.threads.items():
+        _ask_thread(pipeline, PartitionKeys(number), thread_id)
+    for job_id, number in subjects.jobs.items():
+        pipeline.hgetall(PartitionKeys(number).job(job_id))
+        pipeline.pttl(PartitionKeys(number).job(job_id))
+    for number in range(subjects.partitions):
+        _ask_partition(pipeline, PartitionKeys(number))
+    for user in subjects.users:
+        for number in range(subjects.partitions):
+            pipeline.smembers(PartitionKeys(number).dirty(user))
+    replies = iter(await pipeline.execute())
     return {
-        "threads": await _threads(redis, subjects.threads),
-        "jobs": await _jobs(redis, subjects.jobs),
-        "partitions": [await _partition(redis, number) for number in range(subjects.partitions)],
-        "dirty": {user: await _dirty(redis, user, subjects.partitions) for user in subjects.users},
+        "threads": {name: _thread(*islice(replies, 5)) for name in subjects.threads},
+        "jobs": {name: _job(*islice(replies, 2)) for name in subjects.jobs},
+        "partitions": [_partition(*islice(replies, 5)) for _ in range(subjects.partitions)],
+        "dirty": {user: _dirty(islice(replies, subjects.partitions)) for user in subjects.users},
     }
 
 
-async def _threads(redis: Redis, threads: Mapping[str, int]) -> dict[str, View | None]:
-    pipeline = redis.pipeline(transaction=False)
-    for thread_id, number in threads.items():
-        keys = PartitionKeys(number)
-        pipeline.hgetall(keys.thread(thread_id))
-        pipeline.lrange(keys.thread_queue(thread_id), 0, -1)
-        pipeline.xrange(keys.thread_events(thread_id))
-        pipeline.pttl(keys.thread(thread_id))
-        pipeline.pttl(keys.thread_events(thread_id))
-    replies: list[Any] = await pipeline.execute()
-    rows = zip(threads, *(replies[place::5] for place in range(5)), strict=True)
-    return {thread_id: _thread(*row) for thread_id, *row in rows}
+def _ask_thread(pipeline: Any, keys: PartitionKeys, thread_id: str) -> None:
+    pipeline.hgetall(keys.thread(thread_id))
+    pipeline.lrange(keys.thread_queue(thread_id), 0, -1)
+    pipeline.xrange(keys.thread_events(thread_id))
+    pipeline.pttl(keys.thread(thread_id))
+    pipeline.pttl(keys.thread_events(thread_id))
+
+
+def _ask_partition(pipeline: Any, keys: PartitionKeys) -> None:
+    for stream, group in ((keys.commands, ORCHESTRATORS), (keys.log, PERSISTERS)):
+        pipeline.xrange(stream)
+        pipeline.xpending_range(stream, group, "-", "+", PENDING_MAX)
+    pipeline.xrange(keys.dead)
 
 
 def _thread(fields: Any, queue: Any, entries: Any, ttl: int, events_ttl: int) -> View | None:
@@ -128,16 +143,6 @@ def _thread(fields: Any, queue: Any, entries: Any, ttl: int, events_ttl: int) ->
     }
 
 
-async def _jobs(redis: Redis, jobs: Mapping[str, int]) -> dict[str, View | None]:
-    pipeline = redis.pipeline(transaction=False)
-    for job_id, number in jobs.items():
-        pipeline.hgetall(PartitionKeys(number).job(job_id))
-        pipeline.pttl(PartitionKeys(number).job(job_id))
-    replies: list[Any] = await pipeline.execute() if jobs else []
-    rows = zip(jobs, replies[::2], replies[1::2], strict=True)
-    return {job_id: _job(fields, ttl) for job_id, fields, ttl in rows}
-
-
 def _job(fields: Any, ttl: int) -> View | None:
     if not fields:
         return None
@@ -149,14 +154,7 @@ def _job(fields: Any, ttl: int) -> View | None:
     }
 
 
-async def _partition(redis: Redis, number: int) -> View:
-    keys = PartitionKeys(number)
-    pipeline = redis.pipeline(transaction=False)
-    for stream, group in ((keys.commands, ORCHESTRATORS), (keys.log, PERSISTERS)):
-        pipeline.xrange(stream)
-        pipeline.xpending_range(stream, group, "-", "+", PENDING_MAX)
-    pipeline.xrange(keys.dead)
-    commands, held, log, unacked, dead = await pipeline.execute()
+def _partition(commands: Any, held: Any, log: Any, unacked: Any, dead: Any) -> View:
     holders = {row["message_id"]: row["consumer"].decode() for row in held}
     positions = {entry: (row[b"h"].decode(), int(row[b"p"])) for entry, row in log}
     pending_for = [(row[b"j"].decode(), holders.pop(entry, "")) for entry, row in commands]
@@ -165,15 +163,11 @@ async def _partition(redis: Redis, number: int) -> View:
         "commands": pending_for,
         "dead": [row[b"j"].decode() for _, row in dead],
         "log": [(row[b"h"].decode(), (int(row[b"p"]), *_place(row))) for _, row in log],
-        "pending": [positions[row["message_id"]] for row in unacked],
+        "pending": [positions.get(row["message_id"], "trimmed") for row in unacked],
     }
 
 
-async def _dirty(redis: Redis, user: str, partitions: int) -> list[str]:
-    pipeline = redis.pipeline(transaction=False)
-    for number in range(partitions):
-        pipeline.smembers(PartitionKeys(number).dirty(user))
-    members: list[set[bytes]] = await pipeline.execute()
+def _dirty(members: Iterable[set[bytes]]) -> list[str]:
     return sorted(member.decode() for part in members for member in part)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from hypothesis import strategies as st
-from hypothesis.stateful import MultipleResults, initialize, multiple, rule
+from hypothesis.stateful import MultipleResults, initialize, multiple, precondition, rule
 
 from shared.commands import RunJob
 from shared.errors import IdempotencyMismatch, NotFound, QueueFull, ThreadBusy
@@ -27,7 +27,7 @@ REFUSALS: dict[type[Exception], str] = {
 }
 post_options = st.fixed_dictionaries(
     {
-        "on_busy": st.sampled_from(["enqueue", "reject", "interrupt"]),
+        "on_busy": st.sampled_from(["enqueue", "enqueue", "reject", "interrupt"]),
         "create": st.sampled_from([True, True, False]),
         "key": st.sampled_from([None, None, "k1", "k2"]),
         "content": st.sampled_from(["a", "line\nbreak"]),
@@ -126,6 +126,7 @@ class ClientRules(DrivenLog):
             self.model.rename(thread, user, title) if title else self.model.delete(thread, user)
         )
 
+    @precondition(DrivenLog.has_let_go)
     @rule(thread=threads)
     def load(self, thread: str) -> None:
         """What a gateway does for a thread it does not find, with what the archive says of it."""

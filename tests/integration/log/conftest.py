@@ -20,6 +20,7 @@ def cut_to_the_letter(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Genera
     monkeypatch.setattr("shared.retention.THREAD_EVENTS_KEPT", kept)
     with blocking.Redis.from_url(redis_url) as client:
         before = client.config_get(name)[name]
+        assert before is not None
         client.config_set(name, 1)
         yield kept
         client.config_set(name, before)

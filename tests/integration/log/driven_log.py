@@ -47,7 +47,7 @@ partitions = st.integers(0, PARTITIONS - 1)
 
 class DrivenLog(RuleBasedStateMachine):
     runner: ClassVar[asyncio.Runner]
-    redis: ClassVar[RepeatingRedis]
+    redis: ClassVar[Any]  # a RepeatingRedis
     server: ClassVar[LogServer]
     ear: ClassVar[ChannelEar]
 
@@ -74,8 +74,19 @@ class DrivenLog(RuleBasedStateMachine):
 
     async def clean(self) -> None:
         await self.redis.flushall()
+        await self.redis.script_flush()
         await self.server.prepare()
         await self.ear.forget()
+
+    def has_commands(self) -> bool:
+        return any(stream.commands for stream in self.model.partitions)
+
+    def has_let_go(self) -> bool:
+        return any(not thread.is_kept for thread in self.model.threads.values())
+
+    def may_let_go(self) -> bool:
+        known = (*self.model.threads.values(), *self.model.jobs.values())
+        return any(one.expires for one in known)
 
     @invariant()
     def server_and_model_agree(self) -> None:

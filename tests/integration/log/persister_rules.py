@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hypothesis import strategies as st
-from hypothesis.stateful import MultipleResults, multiple, rule
+from hypothesis.stateful import MultipleResults, multiple, precondition, rule
 
 from tests.integration.log.driven_log import DrivenLog, batches, partitions, threads
 from tests.support.retention_model import Batch
@@ -65,6 +65,7 @@ class PersisterRules(DrivenLog):
         if isinstance(batch, ReadBatch):
             self.project(batch, TRIMMED)
 
+    @precondition(DrivenLog.may_let_go)
     @rule(thread=threads)
     def let_go(self, thread: str) -> None:
         """Idle time has passed. The comparison after every step saw what has a TTL."""

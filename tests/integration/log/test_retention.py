@@ -184,12 +184,13 @@ async def test_a_log_without_groups_or_entries_is_left_alone(redis: RepeatingRed
 async def test_a_bad_command_becomes_a_dead_letter(
     server: LogServer, redis: RepeatingRedis, repeats: bool
 ) -> None:
-    entry_id = await redis.xadd(KEYS.commands, {"j": "x", "d": "no json"})
-    await redis.xreadgroup("orchestrators", "w1", {KEYS.commands: ">"})
+    client = server.redis
+    entry_id = await client.xadd(KEYS.commands, {"j": "x", "d": "no json"})
+    await client.xreadgroup("orchestrators", "w1", {KEYS.commands: ">"})
     redis.repeats = repeats
     moved = await DeadLetters(redis).move_command(KEYS, entry_id.decode(), "undecodable")
     assert moved is not repeats
-    [(_, row)] = await redis.xrange(KEYS.dead)
+    [(_, row)] = await client.xrange(KEYS.dead)
     assert (row[b"d"], row[b"reason"], row[b"entry"]) == (b"no json", b"undecodable", entry_id)
-    assert await redis.xlen(KEYS.commands) == 0
-    assert (await redis.xpending(KEYS.commands, "orchestrators"))["pending"] == 0
+    assert await client.xlen(KEYS.commands) == 0
+    assert (await client.xpending(KEYS.commands, "orchestrators"))["pending"] == 0

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from hypothesis import strategies as st
-from hypothesis.stateful import MultipleResults, multiple, rule
+from hypothesis.stateful import MultipleResults, multiple, precondition, rule
 
 from shared.event_log import Append, Appended, EventLog, Lease, NumberedEvent
 from shared.events import FinalStatus
@@ -21,6 +22,7 @@ from tests.support.log_server import Delivery, done, error, token
 Facts = dict[str, object]
 consumers = st.sampled_from(["w1", "w2"])
 pieces = st.sampled_from(["a", "b\nc", "\u2028\x00", "𝄞 "])
+texts = st.lists(pieces, max_size=3)
 
 
 @dataclass(slots=True, eq=False)
@@ -56,15 +58,52 @@ class Worker:
         self.text += "".join(str(facts.get("content", "")) for _, facts in events)
 
 
+class Sending(NamedTuple):
+    """One append of one worker."""
+
+    worker: Worker
+    events: list[tuple[NumberedEvent, Facts]]
+    final: FinalStatus | None = None
+
+    @property
+    def dead_reason(self) -> str:
+        return "given up" if self.final == "failed" and self.worker.must_end else ""
+
+    def call(self) -> Append:
+        events = [event for event, _ in self.events]
+        return Append(self.worker.lease, events, self.final, self.dead_reason)
+
+
 class WorkerRules(DrivenLog):
-    @rule(target=workers, partition=partitions, consumer=consumers)
-    def take_a_job(self, partition: int, consumer: str) -> Worker | MultipleResults[Worker]:
-        """What a worker at rest does: take a new command, or an abandoned one, and begin."""
+    @precondition(DrivenLog.has_commands)
+    @rule(target=workers, partition=partitions, consumer=consumers, contents=texts)
+    def take_a_job(
+        self, partition: int, consumer: str, contents: list[str]
+    ) -> Worker | MultipleResults[Worker]:
+        """What a worker at rest does: take a new command or an abandoned one, begin, append."""
         delivery = self.deliver(partition, consumer)
-        if isinstance(delivery, Delivery):
-            return self.begin(delivery)
-        claimed = self.claim_all(partition, consumer)
-        return self.begin(claimed[0]) if claimed else multiple()
+        if not isinstance(delivery, Delivery):
+            claimed = self.claim_all(partition, consumer)
+            if not claimed:
+                return multiple()
+            delivery = claimed[0]
+        worker = self.begin(delivery)
+        if isinstance(worker, Worker):
+            self.append(worker, back=0, contents=contents, hole=0)
+        return worker
+
+    @precondition(DrivenLog.has_commands)
+    @rule(target=workers, partition=partitions, late_first=st.booleans())
+    def race_for_a_job(self, partition: int, late_first: bool) -> MultipleResults[Worker]:
+        """One worker is slow to begin; another finds the command idle and takes it."""
+        delivery = self.deliver(partition, "w1")
+        if not isinstance(delivery, Delivery):
+            return multiple()
+        claimed = self.claim(delivery, "w2")
+        assert isinstance(claimed, Delivery)
+        racers = (claimed, delivery) if late_first else (delivery, claimed)
+        begun = [self.begin(racer) for racer in racers]
+        return multiple(*(worker for worker in begun if isinstance(worker, Worker)))
 
     def claim_all(self, partition: int, consumer: str) -> list[Delivery]:
         claimed = self.run(self.server.claim_all(partition, consumer))
@@ -74,6 +113,7 @@ class WorkerRules(DrivenLog):
         ]
         return claimed
 
+    @precondition(DrivenLog.has_commands)
     @rule(target=deliveries, partition=partitions, consumer=consumers)
     def deliver(self, partition: int, consumer: str) -> Delivery | MultipleResults[Delivery]:
         delivery = self.run(self.server.deliver(partition, consumer))
@@ -104,8 +144,8 @@ class WorkerRules(DrivenLog):
     @rule(
         worker=workers,
         back=st.sampled_from([0, 0, 1, 3]),
-        contents=st.lists(pieces, max_size=3),
-        hole=st.sampled_from([0, 0, 0, 1]),
+        contents=texts,
+        hole=st.integers(0, 1),
     )
     def append(self, worker: Worker, back: int, contents: list[str], hole: int) -> None:
         """New events; or sent ones again, whose reply was lost, perhaps with new ones behind."""
@@ -116,7 +156,7 @@ class WorkerRules(DrivenLog):
         may_add = worker.final is None or not again
         more = worker.tokens(contents, hole) if may_add and not worker.must_end else []
         if again or more:
-            self._append(worker, again + more, worker.final if again else None)
+            self._send(Sending(worker, again + more, worker.final if again else None))
         if worker.final is None and not hole:
             worker.remember(more)
 
@@ -126,15 +166,13 @@ class WorkerRules(DrivenLog):
         pair = [worker for worker in (one, other) if not worker.must_end and not worker.final]
         if len(pair) < 2 or one is other:
             return
-        events = [worker.tokens([text]) for worker, text in zip(pair, contents, strict=True)]
-        calls = [
-            Append(worker.lease, [event for event, _ in sent])
-            for worker, sent in zip(pair, events, strict=True)
+        sendings = [
+            Sending(worker, worker.tokens([text]))
+            for worker, text in zip(pair, contents, strict=True)
         ]
-        answers = self.run(self.server.log.append_many(calls))
-        for worker, sent, answer in zip(pair, events, answers, strict=True):
-            assert answer == self._model_append(worker, sent)
-            worker.remember(sent)
+        self._send(*sendings)
+        for worker, events, _ in sendings:
+            worker.remember(events)
 
     @rule(worker=workers, status=st.sampled_from(["done", "failed", "cancelled"]))
     def finish(self, worker: Worker, status: FinalStatus) -> None:
@@ -152,7 +190,7 @@ class WorkerRules(DrivenLog):
         last = done(worker.lease, seq, status, text)
         events.append((last, {**attempt, "status": status, "content": text}))
         worker.final = status
-        self._append(worker, events, status)
+        self._send(Sending(worker, events, status))
         worker.sent += events
 
     def _text_so_far(self, worker: Worker) -> str:
@@ -183,31 +221,28 @@ class WorkerRules(DrivenLog):
         expected = self.model.release(lease.job_id, consumer, worker.fence)
         assert released == (expected and not self.redis.repeats)
 
-    def _append(
-        self,
-        worker: Worker,
-        events: list[tuple[NumberedEvent, Facts]],
-        final: FinalStatus | None = None,
-    ) -> None:
-        dead_reason = "given up" if final == "failed" and worker.must_end else ""
-        call = Append(worker.lease, [event for event, _ in events], final, dead_reason)
-        answer = self.run(self.server.log.append_events(call))
-        expected = self._model_append(worker, events, final, dead_reason)
-        if self.redis.repeats and expected.code == "OK":
-            cancel = self.model.jobs[worker.lease.job_id].cancel
-            expected = Appended("DUPLICATE", expected.last_seq, cancel)
-        assert answer == expected
+    def _send(self, *sendings: Sending) -> None:
+        answers = self._answers([sending.call() for sending in sendings])
+        expected = [self._append_to_model(sending) for sending in sendings]
+        if self.redis.repeats:  # only the answers to the second sending arrive
+            expected = [self._append_to_model(sending) for sending in sendings]
+        assert answers == expected
 
-    def _model_append(
-        self,
-        worker: Worker,
-        events: list[tuple[NumberedEvent, Facts]],
-        final: FinalStatus | None = None,
-        dead_reason: str = "",
-    ) -> Appended:
-        placed = [(event.seq, event.type, facts) for event, facts in events]
-        lease = worker.lease
+    def _answers(self, calls: list[Append]) -> list[Appended | Exception]:
+        if len(calls) == 1:
+            return [self.run(self.server.log.append_events(calls[0]))]
+        repeats, self.redis.repeats = self.redis.repeats, False  # a round trip repeats as a whole
+        answers = [self.run(self.server.log.append_many(calls)) for _ in range(1 + repeats)]
+        self.redis.repeats = repeats
+        return answers[-1]
+
+    def _append_to_model(self, sending: Sending) -> Appended:
+        worker, events, final = sending
         code, last, cancel = self.model.append(
-            lease.job_id, worker.fence, placed, final, dead_reason
+            worker.lease.job_id,
+            worker.fence,
+            [(event.seq, event.type, facts) for event, facts in events],
+            final,
+            sending.dead_reason,
         )
         return Appended(code, last, cancel)  # type: ignore[arg-type]  # the model's codes are these
