@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.persister.consumer import Consumer, Lease
 from services.persister.dead_letters import DeadEvents
+from services.persister.patience import happens
 from services.persister.project_events import ProjectEvents
 from services.persister.schema import require_schema
 from services.persister.store import Store
@@ -42,6 +43,7 @@ class Persister:
         self._redis, self._engine, self._partitions = redis, engine, partitions
         self._consumer, self._project, self._retention = consumer, project, retention
         self._background: list[asyncio.Task[None]] = []
+        self._stopping = asyncio.Event()
 
     async def start(self) -> None:
         await require_schema(self._engine)
@@ -75,17 +77,14 @@ class Persister:
 
     async def stop(self) -> None:
         self._project.drain()
-        for task in self._background:
-            task.cancel()
-        if self._background:
-            await asyncio.wait(self._background)
+        self._stopping.set()
+        await asyncio.gather(*self._background, return_exceptions=True)
         self._background = []
         await self._consumer.stop()
 
     async def _trim_behind(self) -> None:
         """Cut the logs in which something was acknowledged, at most once a second each."""
-        while True:
-            await asyncio.sleep(TRIM_SECONDS)
+        while not await happens(self._stopping, within=TRIM_SECONDS):
             trimmable = self._consumer.trimmable
             while trimmable:
                 partition = trimmable.pop()
@@ -98,8 +97,7 @@ class Persister:
 
     async def _ping_when_idle(self) -> None:
         """A persister without events to archive would not notice that Postgres is away."""
-        while True:
-            await asyncio.sleep(PING_EVERY_SECONDS)
+        while not await happens(self._stopping, within=PING_EVERY_SECONDS):
             await self._project.check()
 
 

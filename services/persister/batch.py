@@ -26,7 +26,7 @@ SEPARATOR: Final = b"\x1e"  # a control character: JSON has it neither in string
 FIELDS: Final = {b"j": "stream", b"s": "seq", b"h": "thread", b"p": "position", b"t": "type"}
 
 
-class RefusedEvent(Exception):  # noqa: N818 -- an answer about the data, not a failure
+class RefusedEvent(Exception):
     """Among the entries is one that cannot be archived; the message tells why, not what it says."""
 
 

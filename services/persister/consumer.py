@@ -32,6 +32,7 @@ from faststream.redis import RedisBroker, StreamSub
 from faststream.redis.message import RedisBatchStreamMessage
 from faststream.redis.subscriber.usecases.stream_subscriber import StreamBatchSubscriber
 
+from services.persister.patience import happens
 from services.persister.project_events import ProjectEvents
 from shared.errors import HeadwaterError, LogUnavailable
 from shared.keys import PERSISTERS, PartitionKeys
@@ -188,16 +189,18 @@ class Consumer:
     @asynccontextmanager
     async def _held(self, stream: str, ids: Sequence[bytes]) -> AsyncGenerator[None]:
         """Renew the lease of the entries for as long as the block takes."""
-        heartbeat = asyncio.create_task(self._renew(stream, ids))
+        released = asyncio.Event()
+        heartbeat = asyncio.create_task(self._renew(stream, ids, released))
         try:
             yield
         finally:
-            heartbeat.cancel()
-            await asyncio.wait([heartbeat])
+            released.set()
+            await heartbeat
 
-    async def _renew(self, stream: str, ids: Sequence[bytes]) -> None:
-        while True:
-            await asyncio.sleep(self._lease.heartbeat_seconds)
+    async def _renew(self, stream: str, ids: Sequence[bytes], released: asyncio.Event) -> None:
+        # Ended by an event: a cancellation may get lost in redis-py, whose writes go through
+        # asyncio.wait_for, which in Python 3.11 swallows one that comes as the write ends.
+        while not await happens(released, within=self._lease.heartbeat_seconds):
             try:
                 with translate():
                     await self._redis.xclaim(

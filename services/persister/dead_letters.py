@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from shared.events import utc_now
 from shared.keys import PERSISTERS, PartitionKeys
 from shared.redis_client import Redis
 from shared.redis_scripts import Call, Script, run
+from shared.times import utc_now
 
 
 class DeadEvents:

@@ -15,7 +15,7 @@ from alembic import command
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import DBAPIError
 
-from services.persister.schema import migrations_config, newest_revision
+from services.persister.schema import first_line, migrations_config, newest_revision
 from shared.errors import ArchiveUnavailable, HeadwaterError
 from shared.observability import configure_logging, get_logger
 from shared.postgres import CONNECT_SECONDS_MAX, engine_url
@@ -38,7 +38,9 @@ def migrate(database_url: str) -> None:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
     except DBAPIError as error:
-        raise ArchiveUnavailable(f"the database could not be migrated: {error.orig}") from error
+        raise ArchiveUnavailable(
+            f"the database could not be migrated: {first_line(error)}"
+        ) from error
     finally:
         engine.dispose()
 

@@ -27,6 +27,7 @@ from typing import Final
 
 from services.persister.batch import Batch, Entry, RefusedEvent, read_batch
 from services.persister.dead_letters import DeadEvents
+from services.persister.patience import happens
 from services.persister.store import Archived, Store
 from shared.errors import ArchiveUnavailable, HeadwaterError, LogUnavailable
 from shared.observability import get_logger
@@ -38,7 +39,7 @@ BACKOFF_SECONDS_MAX: Final = 5.0
 log = get_logger()
 
 
-class Draining(HeadwaterError):  # noqa: N818 -- nothing failed
+class Draining(HeadwaterError):
     """The process ends before the archive is back."""
 
 
@@ -106,19 +107,12 @@ class ProjectEvents:
                 log.warning(
                     "batch waits", partition=partition, reason=str(error), seconds=round(pause, 1)
                 )
-                await self._wait(pause)
+                if await happens(self._draining, within=pause):
+                    raise Draining() from error
                 pause = min(2 * pause, BACKOFF_SECONDS_MAX)
             else:
                 self.archive_answers = True
                 return archived
-
-    async def _wait(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._draining.wait()
-        except TimeoutError:
-            return
-        raise Draining()
 
     async def _find(self, partition: int, entries: Sequence[Entry], error: RefusedEvent) -> None:
         """Narrow a refusal down to the entries it is about, and archive the others."""

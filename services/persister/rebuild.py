@@ -34,7 +34,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.persister.differences import Difference, compare, replace
-from services.persister.schema import require_schema
+from services.persister.schema import first_line, require_schema
 from services.persister.store import apply
 from shared.codec import decode_event
 from shared.errors import ArchiveUnavailable, CodecError, DeploymentError, HeadwaterError
@@ -92,7 +92,7 @@ async def rebuild(engine: AsyncEngine, advance: Advance) -> list[Difference]:
             await connection.commit()
             return differences
     except DBAPIError as error:
-        raise ArchiveUnavailable(f"Postgres is unavailable: {error.orig}") from error
+        raise ArchiveUnavailable(f"Postgres is unavailable: {first_line(error)}") from error
 
 
 async def count_events(engine: AsyncEngine) -> int:

@@ -28,6 +28,11 @@ def newest_revision() -> str:
     return ScriptDirectory.from_config(migrations_config()).get_current_head() or ""
 
 
+def first_line(error: DBAPIError) -> str:
+    """What the driver says, without its advice."""
+    return str(error.orig).partition("\n")[0]
+
+
 async def require_schema(engine: AsyncEngine) -> None:
     """Raises DeploymentError for a database of another revision, ArchiveUnavailable."""
     try:
@@ -36,7 +41,7 @@ async def require_schema(engine: AsyncEngine) -> None:
     except ProgrammingError:
         found = None  # nobody has migrated it yet
     except DBAPIError as error:
-        raise ArchiveUnavailable(f"Postgres is unavailable: {error.orig}") from error
+        raise ArchiveUnavailable(f"Postgres is unavailable: {first_line(error)}") from error
     needed = newest_revision()
     if found != needed:
         raise DeploymentError(

@@ -8,6 +8,8 @@ Failures
     ArchiveUnavailable  Everything else, from a lost connection to a full disk: nothing is stored
                         (or the reply to the commit was lost, which repeating shows); wait.
     Meeting another persister's transaction badly is tried again here, CONFLICT_TRIES_MAX times.
+    A persister that stops in the middle of a transaction, because it is paused or its machine is
+    gone, holds rows that others need: Postgres ends the transaction after IDLE_SECONDS_MAX.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from datetime import datetime
 from typing import Any, Final
 
 import psycopg
-from sqlalchemy import Row, Table, TextClause, text
+from sqlalchemy import Row, Table, TextClause, event, text
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -36,6 +39,7 @@ from shared.states import FINAL_STATUSES
 
 TRANSACTION_SECONDS_MAX: Final = 20.0
 PING_SECONDS_MAX: Final = 2.0
+IDLE_SECONDS_MAX: Final = 5  # between two statements of a transaction
 CONFLICT_TRIES_MAX: Final = 5
 CONFLICTS: Final = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
 REFUSING_DATA: Final = (
@@ -63,6 +67,7 @@ class Archived:
 class Store:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
+        event.listen(engine.sync_engine, "connect", _bound_idle_transactions)
 
     async def commit(self, partition: int, batch: Batch) -> Archived:
         """Archive and project a batch. Raises RefusedEvent, ArchiveUnavailable."""
@@ -133,7 +138,14 @@ def _json(rows: Sequence[projection.Row]) -> str:
         raise RefusedEvent("a number that JSON does not have") from None
 
 
-class _Conflict(Exception):  # noqa: N818 -- a reason to try again
+def _bound_idle_transactions(connection: DBAPIConnection, _: object) -> None:
+    cursor = connection.cursor()
+    cursor.execute(f"SET idle_in_transaction_session_timeout = '{IDLE_SECONDS_MAX}s'")
+    cursor.close()
+    connection.commit()
+
+
+class _Conflict(Exception):
     """Two transactions met, and this one had to give way."""
 
 

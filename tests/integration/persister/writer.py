@@ -16,13 +16,13 @@ from shared.events import (
     ThreadDeleted,
     ThreadUpdated,
     Token,
-    utc_now,
 )
 from shared.hot_state import HotState
 from shared.ids import new_job_id, new_message_id, new_thread_id, new_trace_id, partition_of_thread
 from shared.keys import ORCHESTRATORS, PartitionKeys
 from shared.redis_client import Redis
 from shared.thread_log import ThreadLog
+from shared.times import utc_now
 
 PARTITIONS = 2
 USER = "alice"
