@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sys
 
+import aiohttp
 import uvloop
 
 from services.orchestrator.app import assemble
+from services.orchestrator.consumer import make_broker
 from services.orchestrator.model_limits import ModelLimits
 from services.orchestrator.openai_compatible import OpenAICompatibleModel, open_session
 from shared.agents import load_agents
 from shared.archive import Archive
-from shared.errors import HeadwaterError
+from shared.errors import HeadwaterError, SettingsError
 from shared.lifecycle import run_service
 from shared.observability import configure_logging
 from shared.postgres import create_engine
@@ -20,24 +22,16 @@ from shared.settings import Settings, load_settings
 
 
 async def serve(settings: Settings) -> int:
-    redis = connect(settings.required("redis_url"))
+    redis_url = settings.required("redis_url")
+    redis = connect(redis_url)
     engine = create_engine(settings.required("database_url"), application="orchestrator")
-    limits = ModelLimits(
-        connect_seconds=settings.llm_connect_seconds,
-        first_token_seconds=settings.llm_timeout_seconds,
-        between_tokens_seconds=settings.llm_idle_seconds,
-    )
     try:
         async with open_session(connections_max=settings.jobs_per_worker) as session:
-            model = OpenAICompatibleModel(
-                session,
-                base_url=settings.required("llm_base_url"),
-                api_key=settings.llm_api_key,
-                limits=limits,
-            )
+            model = _model(settings, session)
             service = assemble(
                 settings,
                 redis=redis,
+                broker=make_broker(redis_url),
                 archive=Archive(engine),
                 model=model,
                 agents=load_agents(settings.agents_file),
@@ -48,6 +42,19 @@ async def serve(settings: Settings) -> int:
     finally:
         await engine.dispose()
         await redis.aclose()
+
+
+def _model(settings: Settings, session: aiohttp.ClientSession) -> OpenAICompatibleModel:
+    limits = ModelLimits(
+        connect_seconds=settings.llm_connect_seconds,
+        first_token_seconds=settings.llm_timeout_seconds,
+        between_tokens_seconds=settings.llm_idle_seconds,
+    )
+    base_url, api_key = settings.required("llm_base_url"), settings.llm_api_key
+    try:
+        return OpenAICompatibleModel(session, base_url=base_url, api_key=api_key, limits=limits)
+    except ValueError as error:
+        raise SettingsError(f"HEADWATER_LLM_BASE_URL or _API_KEY: {error}") from None
 
 
 def main() -> int:

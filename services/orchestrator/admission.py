@@ -2,78 +2,106 @@
 
 A consumer group hands an entry to whoever reads; an entry that then waits for a free slot is one
 that no other worker may run. So the broker's client is made to take a slot before each XREADGROUP
-or XAUTOCLAIM and to give it back when the reply brings nothing. When few slots are free, as many
-readers wait at Redis as there are slots, in short turns.
+or XAUTOCLAIM, and to give it back when the reply brings nothing:
+
+    reader ──▶ slot ──▶ read ─┬─ nothing ─▶ slot given back
+       ▲                      └─ an entry ─▶ parsed, handed to a job ─▶ ``to_job`` … ``release``
+       └──────────────────────────────────── not parsed: the reader keeps its slot and reads on
+
+When few slots are free, as many readers wait at Redis as there are slots, in short turns.
+
+Failures
+    Reads refused      FastStream would repeat a read that Redis answers with an error (no replicas,
+                       disk full) in a hot loop; here it is tried again after a pause. NOGROUP is
+                       passed on: it does not go away by itself.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any, Final, cast
 
-from shared.redis_client import Redis
+from shared.observability import get_logger
+from shared.redis_client import Redis, ResponseError
 
-SCARCE_BLOCK_MS: Final = 50  # a read holds its slot this long while others wait for one
+SCARCE_BLOCK_MS: Final = 20  # how long a read holds a slot that others wait for
+REFUSED_SECONDS: Final = 0.5
+
+log = get_logger()
+
+Read = Callable[..., Awaitable[Any]]
+
+
+def reader_name(stream: str, *, reclaims: bool) -> str:
+    """Each stream has one reader of new entries and one of idle ones; they read one by one."""
+    return f"{'reclaim' if reclaims else 'read'} {stream}"
 
 
 class Slots:
-    """How many jobs this worker may still take. A slot is held from the read to the job's end."""
+    """How many jobs this worker may take. A slot is held from the read to the job's end."""
 
     def __init__(self, count: int) -> None:
-        self.count = count
+        self._count = count
         self._free = asyncio.Semaphore(count)
-        self._open = asyncio.Event()
-        self._open.set()
-        self._held = self._waiting = 0
+        self._jobs = 0
+        self._readers: set[str] = set()  # that have ever read
+        self._holding: set[str] = set()  # readers that have a slot
 
     @property
     def held(self) -> int:
-        return self._held
+        return self._jobs + len(self._holding)
 
-    async def acquire(self) -> None:
-        self._waiting += 1
-        try:
-            while True:
-                await self._open.wait()
-                await self._free.acquire()
-                if self._open.is_set():
-                    break
-                self._free.release()
-        finally:
-            self._waiting -= 1
-        self._held += 1
+    def to_job(self, reader: str) -> None:
+        """The reader's entry has become a job: its slot is the job's, which calls ``release``."""
+        self._holding.remove(reader)
+        self._jobs += 1
 
     def release(self) -> None:
-        self._held -= 1
+        self._jobs -= 1
         self._free.release()
 
-    def close(self) -> None:
-        """Give out no more slots: reads stop, jobs go on."""
-        self._open.clear()
-
     def guard(self, client: Redis) -> None:
-        """Make the client's group reads take a slot, which an entry in the reply keeps.
+        """Make the client's group reads take a slot, which an entry in the reply keeps."""
+        guarded = cast("Any", client)
+        read, claim = guarded.xreadgroup, guarded.xautoclaim
 
-        Whoever handles the entry must release it. Reads must ask for one entry at a time.
-        """
-        client.xreadgroup = self._guarded(client.xreadgroup, has_entry=bool)
-        client.xautoclaim = self._guarded(client.xautoclaim, has_entry=lambda reply: bool(reply[1]))
+        async def xreadgroup(**call: Any) -> Any:
+            [stream] = call["streams"]
+            return await self._read(reader_name(stream, reclaims=False), read, call, bool)
 
-    def _guarded(
-        self, read: Callable[..., Awaitable[Any]], *, has_entry: Callable[[Any], bool]
-    ) -> Callable[..., Any]:
-        async def guarded(*args: Any, **kwargs: Any) -> Any:
-            await self.acquire()
-            if self._waiting and "block" in kwargs:
-                kwargs["block"] = min(kwargs["block"], SCARCE_BLOCK_MS)
-            kept = False
-            try:
-                reply = await read(*args, **kwargs)
-                kept = has_entry(reply)
-                return reply
-            finally:
-                if not kept:
-                    self.release()
+        async def xautoclaim(**call: Any) -> Any:
+            reader = reader_name(call["name"], reclaims=True)
+            return await self._read(reader, claim, call, lambda reply: bool(reply[1]))
 
-        return guarded
+        guarded.xreadgroup, guarded.xautoclaim = xreadgroup, xautoclaim
+
+    async def _read(
+        self, reader: str, read: Read, call: dict[str, Any], has_entry: Callable[[Any], bool]
+    ) -> Any:
+        self._readers.add(reader)
+        if reader not in self._holding:
+            await self._free.acquire()
+            self._holding.add(reader)
+        if "block" in call and self._jobs + len(self._readers) > self._count:
+            call["block"] = min(call["block"], SCARCE_BLOCK_MS)
+        kept = False
+        try:
+            reply = await _unrefused(read, call)
+            kept = has_entry(reply)
+            return reply
+        finally:
+            if not kept:
+                self._holding.remove(reader)
+                self._free.release()
+
+
+async def _unrefused(read: Read, call: dict[str, Any]) -> Any:
+    while True:
+        try:
+            return await read(**call)
+        except ResponseError as error:
+            if "NOGROUP" in str(error):
+                raise
+            log.warning("read refused", reason=str(error))
+            await asyncio.sleep(REFUSED_SECONDS)

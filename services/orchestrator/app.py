@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Final
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+from faststream.redis import RedisBroker
 
 from services.orchestrator.admission import Slots
 from services.orchestrator.appender import Appender
@@ -15,10 +18,9 @@ from services.orchestrator.graph.graph import build_graph
 from services.orchestrator.heartbeat import Heartbeat
 from services.orchestrator.history import ThreadHistory
 from services.orchestrator.model import Model
-from services.orchestrator.run_job import Jobs, Limits, Stop
+from services.orchestrator.run_job import JobLimits, JobPorts, Jobs
 from shared.agents import Agent
 from shared.archive import Archive
-from shared.dead_letters import DeadLetters
 from shared.deployment import prepare
 from shared.errors import LogUnavailable
 from shared.event_log import EventLog
@@ -28,128 +30,144 @@ from shared.redis_client import Redis, translate
 from shared.settings import Settings
 
 HAND_OVER_SECONDS_MAX: Final = 3.0
+WATCH_SECONDS: Final = 0.25
 
 log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What an orchestrator consists of."""
+
+    redis: Redis
+    partitions: int
+    appender: Appender
+    heartbeat: Heartbeat
+    jobs: Jobs
+    consumer: Consumer
 
 
 class Orchestrator:
     """A ``lifecycle.Service``. Draining hands every running job over with what it has said."""
 
-    def __init__(
-        self,
-        *,
-        redis: Redis,
-        partitions: int,
-        consumer: Consumer,
-        jobs: Jobs,
-        appender: Appender,
-        heartbeat: Heartbeat,
-    ) -> None:
-        self._redis, self._partitions = redis, partitions
-        self._consumer, self._jobs = consumer, jobs
-        self._appender, self._heartbeat = appender, heartbeat
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
         self._background: list[asyncio.Task[None]] = []
-        self._started = False
 
     async def start(self) -> None:
-        await prepare(self._redis, self._partitions)
-        self._heartbeat.start()
-        cancels = listen_for_cancels(
-            self._redis, self._partitions, lambda job_id: self._jobs.stop(job_id, Stop.CANCEL)
-        )
+        parts = self._parts
+        await prepare(parts.redis, parts.partitions)
+        parts.heartbeat.start()
+        cancels = listen_for_cancels(parts.redis, parts.partitions, parts.jobs.cancel)
         self._background = [
-            asyncio.create_task(self._appender.run(), name="appender"),
+            asyncio.create_task(parts.appender.run(), name="appender"),
             asyncio.create_task(cancels, name="cancels"),
         ]
-        await self._consumer.start()
-        self._started = True
+        await parts.consumer.start()
 
     async def is_ready(self) -> bool:
-        if not self._started or not self._consumer.is_running or not self._heartbeat.is_alive:
+        if not self._background or self._broken():
             return False
         try:
             with translate():
-                await self._redis.echo("ready")
+                await cast("Any", self._parts.redis).echo("ready")
         except LogUnavailable:
             return False
         return True
 
     async def failed(self) -> str:
-        watched = [asyncio.create_task(self._consumer.failed()), *self._background]
-        done, _ = await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
-        task = done.pop()
-        error = task.exception()
-        return f"{task.get_name()}: {error!r}" if error else str(task.result())
+        while not self._broken():  # noqa: ASYNC110 -- FastStream has no event to wait for
+            await asyncio.sleep(WATCH_SECONDS)
+        return self._broken()
+
+    def _broken(self) -> str:
+        """What has stopped by itself and will not come back, or ''."""
+        for task in self._background:
+            if task.done():
+                return f"{task.get_name()} has ended: {task.exception()!r}"
+        if not self._parts.heartbeat.is_alive:
+            return "the heartbeat has stopped"
+        return "" if self._parts.consumer.is_running else "a subscriber has stopped"
 
     async def drain(self) -> None:
-        """Read no more, and hand the running jobs over."""
-        await self._consumer.stop_reading()
-        self._jobs.stop_all(Stop.SHUTDOWN)
-        if self._consumer.tasks:
-            log.info("handing over", jobs=len(self._consumer.tasks))
-            await asyncio.wait(self._consumer.tasks, timeout=HAND_OVER_SECONDS_MAX)
+        """Read no more, hand the running jobs over, and give back what has not been begun."""
+        parts = self._parts
+        log.info("handing over", jobs=len(parts.consumer.tasks))
+        parts.jobs.hand_over()
+        with suppress(LogUnavailable):
+            await parts.consumer.stop_reading()
+            await _end(parts.consumer.tasks, within_seconds=HAND_OVER_SECONDS_MAX)
+            await parts.consumer.give_back()
 
     async def stop(self) -> None:
-        tasks = [*self._consumer.tasks, *self._background]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        with suppress(LogUnavailable), translate():
-            await self._consumer.stop_reading()
-        await self._heartbeat.stop()
+        with suppress(LogUnavailable):
+            await self._parts.consumer.stop_reading()
+        await _end({*self._parts.consumer.tasks, *self._background})
+        await self._parts.heartbeat.stop()
+
+
+async def _end(tasks: set[asyncio.Task[None]], *, within_seconds: float = 0.0) -> None:
+    """Wait so long, then cancel what is left, and wait for that too."""
+    if tasks and within_seconds:
+        _, tasks = await asyncio.wait(tasks, timeout=within_seconds)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def assemble(
     settings: Settings,
     *,
     redis: Redis,
+    broker: RedisBroker,
     archive: Archive,
     model: Model,
     agents: Mapping[str, Agent],
 ) -> Orchestrator:
-    """The service, from its adapters. The caller closes what it has handed in."""
+    """The service, on its adapters, which stay the caller's to close."""
     event_log = EventLog(redis, settings.partitions)
     hot = HotState(redis, settings.partitions)
-    redis_url = settings.required("redis_url")
     appender = Appender(event_log)
     heartbeat = Heartbeat(
-        redis_url,
+        settings.required("redis_url"),
         event_log,
         consumer=settings.consumer_name,
         every_seconds=settings.heartbeat_seconds,
         lease_seconds=settings.lease_seconds,
     )
-    jobs = Jobs(
+    ports = JobPorts(
         event_log=event_log,
         hot=hot,
         history=ThreadHistory(hot, archive),
         appender=appender,
         heartbeat=heartbeat,
-        model=model,
         graph=build_graph(),
+        model=model,
         agents=agents,
-        limits=Limits(
-            attempts_max=settings.attempts_max,
-            job_deadline_seconds=settings.job_deadline_seconds,
-            context_tokens=settings.llm_context_tokens,
-            default_model=settings.llm_model,
-        ),
-        consumer=settings.consumer_name,
     )
+    limits = JobLimits(
+        attempts_max=settings.attempts_max,
+        job_deadline_seconds=settings.job_deadline_seconds,
+        context_tokens=settings.llm_context_tokens,
+        default_model=settings.llm_model,
+    )
+    jobs = Jobs(ports, limits, consumer=settings.consumer_name)
     consumer = Consumer(
-        redis_url,
+        broker,
+        redis,
+        jobs,
+        name=settings.consumer_name,
         partitions=settings.partitions,
-        consumer=settings.consumer_name,
-        lease_seconds=settings.lease_seconds,
         slots=Slots(settings.jobs_per_worker),
-        jobs=jobs,
-        dead_letters=DeadLetters(redis),
+        lease_seconds=settings.lease_seconds,
     )
     return Orchestrator(
-        redis=redis,
-        partitions=settings.partitions,
-        consumer=consumer,
-        jobs=jobs,
-        appender=appender,
-        heartbeat=heartbeat,
+        Parts(
+            redis=redis,
+            partitions=settings.partitions,
+            appender=appender,
+            heartbeat=heartbeat,
+            jobs=jobs,
+            consumer=consumer,
+        )
     )

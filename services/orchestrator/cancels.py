@@ -25,17 +25,13 @@ log = get_logger()
 async def listen_for_cancels(redis: Redis, partitions: int, cancel: Callable[[str], None]) -> None:
     """Call ``cancel(job_id)`` for every cancellation of any job, until cancelled."""
     channels = [PartitionKeys(partition).cancels for partition in range(partitions)]
+    client = cast("Any", redis)  # redis-py does not say what its pub/sub returns
     while True:
         try:
-            async with redis.pubsub() as pubsub:
+            async with client.pubsub(ignore_subscribe_messages=True) as pubsub:
                 await pubsub.ssubscribe(*channels)
                 while True:
-                    message = cast(
-                        "dict[str, Any] | None",
-                        await pubsub.get_message(
-                            ignore_subscribe_messages=True, timeout=LISTEN_SECONDS
-                        ),
-                    )
+                    message = await pubsub.get_message(timeout=LISTEN_SECONDS)
                     if message is not None:
                         _hear(message["data"], cancel)
         except RedisError as error:

@@ -10,71 +10,73 @@ tasks there may be is decided before the read (``admission``).
 Failures
     Undecodable entry     It moves to the dead-letter stream, with the reason.
     Read error            The connection retries by itself; FastStream's own pause is 5 s long.
-    Group gone (NOGROUP)  FastStream stops that subscriber for good: ``failed()`` says so, and the
+    Group gone (NOGROUP)  FastStream stops that subscriber for good, and ``is_running`` says so: the
                           process ends and is started again, which makes the group anew.
+    Leaving               A read that is cut off may still have been given an entry: ``give_back``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from faststream import AckPolicy
-from faststream.redis import RedisBroker, RedisStreamMessage, StreamSub
+from faststream.redis import RedisBroker, StreamSub
+from faststream.redis.message import RedisStreamMessage
+from faststream.redis.subscriber.usecases.stream_subscriber import StreamSubscriber
 
-from services.orchestrator.admission import Slots
+from services.orchestrator.admission import Slots, reader_name
 from services.orchestrator.run_job import Jobs
 from shared.codec import decode_command
 from shared.commands import RunJob
 from shared.dead_letters import DeadLetters
 from shared.errors import CodecError, HeadwaterError, UnknownJob
+from shared.event_log import HAND_OVER_IDLE_MS
 from shared.keys import ORCHESTRATORS, PartitionKeys
 from shared.observability import get_logger
-from shared.redis_client import broker_options
+from shared.redis_client import Redis, broker_options, translate
 
-READ_BLOCK_MS: Final = 1000
+READ_BLOCK_MS: Final = 500
 RECLAIM_POLL_MS: Final = 250
-WATCH_SECONDS: Final = 0.5
+GIVE_BACK_ENTRIES_MAX: Final = 1000  # per partition; more than a worker ever holds
 
 log = get_logger()
 
+Fields = dict[bytes, bytes]
+
+
+def make_broker(redis_url: str) -> RedisBroker:
+    """A broker of which only problems are logged, and in our format."""
+    logger = logging.getLogger(f"{__name__}.faststream")
+    logger.setLevel(logging.WARNING)
+    return RedisBroker(redis_url, apply_types=False, logger=logger, **broker_options())
+
 
 class Consumer:
-    """Start it, and jobs run; ``drain`` stops reading; ``tasks`` are the jobs under way."""
+    """Start it, and jobs run, each in a task of ``tasks``, until ``stop_reading``."""
 
     def __init__(
         self,
-        redis_url: str,
-        *,
-        partitions: int,
-        consumer: str,
-        lease_seconds: float,
-        slots: Slots,
+        broker: RedisBroker,
+        redis: Redis,
         jobs: Jobs,
-        dead_letters: DeadLetters,
+        *,
+        name: str,
+        partitions: int,
+        slots: Slots,
+        lease_seconds: float,
     ) -> None:
-        self._broker = RedisBroker(
-            redis_url,
-            logger=logging.getLogger("headwater.broker"),
-            log_level=logging.DEBUG,  # of its two lines per message; its errors stay errors
-            apply_types=False,
-            **broker_options(),
-        )
-        self._slots, self._jobs, self._dead_letters = slots, jobs, dead_letters
+        self._broker, self._redis, self._jobs = broker, redis, jobs
+        self._dead_letters = DeadLetters(redis)
+        self._name, self._slots = name, slots
+        self._partitions = [PartitionKeys(partition) for partition in range(partitions)]
+        self._subscribers: list[StreamSubscriber] = []
         self.tasks: set[asyncio.Task[None]] = set()
-        for partition in range(partitions):
-            stream = PartitionKeys(partition).commands
-            common: dict[str, Any] = {"group": ORCHESTRATORS, "consumer": consumer}
-            reader = StreamSub(stream, max_records=1, polling_interval=READ_BLOCK_MS, **common)
-            reclaimer = StreamSub(
-                stream,
-                min_idle_time=round(lease_seconds * 1000),
-                polling_interval=RECLAIM_POLL_MS,
-                **common,
-            )
-            for source in (reader, reclaimer):
-                self._subscribe(source, PartitionKeys(partition))
+        idle_ms = round(lease_seconds * 1000)
+        for keys in self._partitions:
+            self._subscribe(keys, max_records=1, polling_interval=READ_BLOCK_MS)
+            self._subscribe(keys, min_idle_time=idle_ms, polling_interval=RECLAIM_POLL_MS)
 
     async def start(self) -> None:
         self._slots.guard(await self._broker.connect())
@@ -82,35 +84,73 @@ class Consumer:
 
     @property
     def is_running(self) -> bool:
+        """Whether every partition is read: false for good once a subscriber has stopped itself."""
         return all(
             subscriber.running and any(not task.done() for task in subscriber.tasks)
-            for subscriber in self._broker.subscribers
+            for subscriber in self._subscribers
         )
-
-    async def failed(self) -> str:
-        """Return once a subscriber has stopped by itself."""
-        while self.is_running:
-            await asyncio.sleep(WATCH_SECONDS)
-        return "a subscriber has stopped"
 
     async def stop_reading(self) -> None:
-        self._slots.close()
-        await self._broker.stop()
+        with translate():
+            await self._broker.stop()
 
-    def _subscribe(self, source: StreamSub, keys: PartitionKeys) -> None:
+    async def give_back(self) -> None:
+        """Let the others have, at once, what was delivered here and has not been begun.
+
+        Call it when nothing is read and nothing runs here any more. Raises LogUnavailable.
+        """
+        redis = cast("Any", self._redis)
+        with translate():
+            for keys in self._partitions:
+                count = GIVE_BACK_ENTRIES_MAX
+                pending = await redis.xpending_range(
+                    keys.commands, ORCHESTRATORS, "-", "+", count, consumername=self._name
+                )
+                ids = [
+                    entry["message_id"]
+                    for entry in pending
+                    if entry["time_since_delivered"] < HAND_OVER_IDLE_MS  # else it has been given
+                ]
+                if ids:
+                    await redis.xclaim(
+                        keys.commands,
+                        ORCHESTRATORS,
+                        self._name,
+                        0,
+                        ids,
+                        idle=HAND_OVER_IDLE_MS,
+                        justid=True,
+                    )
+
+    def _subscribe(self, keys: PartitionKeys, **source: Any) -> None:
+        stream = StreamSub(keys.commands, group=ORCHESTRATORS, consumer=self._name, **source)
         subscriber = self._broker.subscriber(
-            stream=source, parser=_parse, decoder=_raw_fields, ack_policy=AckPolicy.MANUAL
+            stream=stream, parser=_parse, decoder=_keep, ack_policy=AckPolicy.MANUAL
         )
+        reader = reader_name(keys.commands, reclaims=stream.min_idle_time is not None)
 
-        async def take(entry: tuple[str, dict[bytes, bytes]]) -> None:
-            task = asyncio.create_task(self._run(keys, *entry))
+        async def take(message: RedisStreamMessage) -> None:
+            self._slots.to_job(reader)
+            task = asyncio.create_task(self._run(keys, message))
             self.tasks.add(task)
             task.add_done_callback(self.tasks.discard)
 
         subscriber(take)
+        self._subscribers.append(subscriber)
 
-    async def _run(self, keys: PartitionKeys, entry_id: str, fields: dict[bytes, bytes]) -> None:
+    async def _run(self, keys: PartitionKeys, message: RedisStreamMessage) -> None:
         """Run one entry and give its slot back, whatever happens."""
+        entry_id = message.message_id
+        try:
+            await self._run_or_bury(keys, entry_id, message.raw_message["data"])
+        except HeadwaterError as error:
+            log.warning("job not run, its entry stays pending", entry=entry_id, reason=str(error))
+        except Exception:
+            log.exception("job crashed, its entry stays pending", entry=entry_id)
+        finally:
+            self._slots.release()
+
+    async def _run_or_bury(self, keys: PartitionKeys, entry_id: str, fields: Fields) -> None:
         try:
             command = decode_command(fields.get(b"d", b""))
             if not isinstance(command, RunJob):
@@ -119,12 +159,6 @@ class Consumer:
         except (CodecError, UnknownJob) as error:
             log.warning("poison command", entry=entry_id, reason=str(error))
             await self._dead_letters.move_command(keys, entry_id, str(error))
-        except HeadwaterError as error:
-            log.warning("job not run, its entry stays pending", entry=entry_id, reason=str(error))
-        except Exception:  # noqa: BLE001 -- the boundary: nothing is acked, the entry is taken over
-            log.exception("job crashed, its entry stays pending", entry=entry_id)
-        finally:
-            self._slots.release()
 
 
 async def _parse(raw: Any, _original: Any) -> RedisStreamMessage:
@@ -135,10 +169,10 @@ async def _parse(raw: Any, _original: Any) -> RedisStreamMessage:
         body=b"",
         message_id=entry_id,
         correlation_id=entry_id,
-        consumer=None,  # pyright: ignore[reportArgumentType] -- only FastStream's own ack asks
+        consumer=cast("Any", None),  # only FastStream's own acknowledgement would need it
         group=ORCHESTRATORS,
     )
 
 
-async def _raw_fields(message: RedisStreamMessage, _original: Any) -> tuple[str, dict[Any, Any]]:
-    return message.message_id, message.raw_message["data"]
+async def _keep(message: RedisStreamMessage, _original: Any) -> RedisStreamMessage:
+    return message

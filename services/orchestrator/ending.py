@@ -9,7 +9,7 @@ from typing import Final
 from services.orchestrator.appender import JobWriter
 from services.orchestrator.model import Completion
 from shared.commands import RunJob
-from shared.events import Done, FinalStatus, Usage, utc_now
+from shared.events import ErrorRaised, FinalStatus, Usage
 from shared.observability import get_logger
 
 log = get_logger()
@@ -17,7 +17,7 @@ log = get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What the ``error`` event will say if no attempt is left."""
+    """What the ``error`` event says: ``code`` is stable, ``message`` for people."""
 
     code: str
     message: str
@@ -43,43 +43,42 @@ class Ending:
             completion_tokens=counted.completion_tokens,
             total_tokens=counted.total_tokens,
         )
-        await self._done("done", self._writer.text, completion.finish_reason, usage)
+        await self._done(
+            "done", self._writer.text, finish_reason=completion.finish_reason, usage=usage
+        )
 
-    async def cancelled(self) -> None:
-        await self._done("cancelled", self._writer.text)
+    async def cancelled(self, *, text: str | None = None) -> None:
+        """``text`` is what an earlier attempt said, if this one has not begun."""
+        await self._done("cancelled", self._writer.text if text is None else text)
 
-    async def failed(self, failure: Failure, *, text: str | None = None, dead: str = "") -> None:
-        await self._writer.fail(failure.code, failure.message, retryable=failure.retryable)
+    async def failed(
+        self, failure: Failure, *, text: str | None = None, given_up: bool = False
+    ) -> None:
+        """``given_up``: no attempt is left, so the job is listed as dead."""
+        self._writer.add(
+            ErrorRaised, code=failure.code, message=failure.message, retryable=failure.retryable
+        )
         text = self._writer.text if text is None else text
-        await self._done("failed", text, dead=dead)
-
-    async def of_unrun(self, cancelled: bool, text: str, failure: Failure) -> None:
-        """End a job that is owned but not run, with what its last attempt had said."""
-        if cancelled:
-            await self._done("cancelled", text)
-        else:
-            await self.failed(failure, text=text, dead=failure.code)
+        await self._done("failed", text, dead_reason=failure.code if given_up else "")
 
     async def _done(
         self,
         status: FinalStatus,
         content: str,
+        *,
         finish_reason: str | None = None,
         usage: Usage | None = None,
-        dead: str = "",
+        dead_reason: str = "",
     ) -> None:
         since = datetime.now(UTC) - datetime.fromisoformat(self._command.at)
-        done = Done(
-            job_id=self._command.job_id,
-            seq=1,
-            attempt=0,  # both are filled in by the writer
-            at=utc_now(),
-            status=status,
+        latency_ms = max(0, round(since.total_seconds() * 1000))
+        await self._writer.finish(
+            status,
             content=content,
             message_id=self._command.reply_id,
             finish_reason=finish_reason,
             usage=usage,
-            latency_ms=max(0, round(since.total_seconds() * 1000)),
+            latency_ms=latency_ms,
+            dead_reason=dead_reason,
         )
-        await self._writer.finish(done, dead_reason=dead)
-        log.info("job ended", status=status, chars=len(content), latency_ms=done.latency_ms)
+        log.info("job ended", status=status, chars=len(content), latency_ms=latency_ms)

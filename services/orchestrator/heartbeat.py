@@ -1,14 +1,15 @@
 """Leases are renewed from a thread of its own, so that a busy event loop loses no job.
 
-    event loop ── hold(lease) ──▶ ┌ thread ──────────────┐ ── renew_lease (pipelined) ──▶ Redis
-               ◀── on_lost() ──── │ every heartbeat      │ ◀── KEPT | LOST, cancel?
-               ◀── on_cancel() ── └──────────────────────┘
+    event loop ── holding ──▶ ┌ thread ──────────────┐ ── renew_lease (pipelined) ──▶ Redis
+               ◀── stop ───── │ every heartbeat      │ ◀── KEPT | LOST, cancel?
+                              └──────────────────────┘
 
 Failures
-    LOST               Another worker began the job: ``on_lost`` stops it here.
-    No answer          After a lease without an answer somebody else may have begun it: ``on_lost``,
-                       without waiting for Redis to say so.
-    Loop blocked       Beats go on; the callbacks run when the loop comes back.
+    LOST               Another worker began the job: it is stopped here.
+    No answer          A lease after the last renewal somebody else may begin the job, so it is
+                       stopped here without waiting for Redis to say so. The event loop looks at the
+                       clock, so this holds also when the thread hangs on a dead connection.
+    Loop blocked       Beats go on; the calls of ``stop`` run when the loop comes back.
 """
 
 from __future__ import annotations
@@ -16,16 +17,16 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
-from redis.exceptions import NoScriptError, RedisError
-
+from services.orchestrator.appender import Stop
 from shared.event_log import EventLog, Lease
 from shared.observability import get_logger
-from shared.redis_client import connect_blocking
+from shared.redis_client import NoScriptError, RedisError, connect_blocking
 from shared.redis_scripts import Call
 
 log = get_logger()
@@ -33,14 +34,13 @@ log = get_logger()
 
 @dataclass(slots=True, eq=False)
 class _Held:
-    lease: Lease
-    on_lost: Callable[[], None]
-    on_cancel: Callable[[], None]
-    renewed_at: float  # time.monotonic()
+    call: Call
+    tell: Callable[[Stop], object]  # from any thread
+    renewed_at: float  # time.monotonic(), before the renewal was sent
 
 
 class Heartbeat:
-    """Renews what is held. Start and stop from the event loop that the callbacks belong to."""
+    """Renews what is held, from ``start`` to ``stop``."""
 
     def __init__(
         self,
@@ -51,23 +51,22 @@ class Heartbeat:
         every_seconds: float,
         lease_seconds: float,
     ) -> None:
-        self._redis = connect_blocking(redis_url, reply_seconds_max=lease_seconds / 3)
+        client = connect_blocking(redis_url, reply_seconds_max=lease_seconds / 3)
+        self._redis = cast("Any", client)  # the stubs of redis-py know half of what it returns
         self._log = event_log
         self._consumer = consumer
         self._every_seconds = every_seconds
         self._lease_seconds = lease_seconds
         self._held: set[_Held] = set()
         self._guard = threading.Lock()
-        self._stop = threading.Event()
+        self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
-        self._loop: asyncio.AbstractEventLoop | None = None
 
     def start(self) -> None:
-        self._loop = asyncio.get_running_loop()
         self._thread.start()
 
     async def stop(self) -> None:
-        self._stop.set()
+        self._ended.set()
         if self._thread.is_alive():
             await asyncio.to_thread(self._thread.join)
         self._redis.close()
@@ -77,60 +76,58 @@ class Heartbeat:
         return self._thread.is_alive()
 
     @contextmanager
-    def holding(
-        self, lease: Lease, *, on_lost: Callable[[], None], on_cancel: Callable[[], None]
-    ) -> Iterator[None]:
-        """Renew the lease while inside. Callbacks run in the event loop, possibly repeatedly."""
-        held = _Held(lease, on_lost, on_cancel, time.monotonic())
+    def holding(self, lease: Lease, stop: Callable[[Stop], None]) -> Generator[None]:
+        """Renew the lease while inside. ``stop`` is called in the event loop, maybe repeatedly."""
+        tell = partial(asyncio.get_running_loop().call_soon_threadsafe, stop)
+        held = _Held(self._log.renew_call(lease, self._consumer), tell, time.monotonic())
         with self._guard:
             self._held.add(held)
+        watch = asyncio.create_task(self._stop_when_over(held))
         try:
             yield
         finally:
+            watch.cancel()
             with self._guard:
                 self._held.discard(held)
 
+    async def _stop_when_over(self, held: _Held) -> None:
+        left = self._lease_seconds
+        while left > 0:
+            await asyncio.sleep(left)
+            left = held.renewed_at + self._lease_seconds - time.monotonic()
+        log.warning("lease not renewed in time")
+        held.tell(Stop.LOST)
+
     def _run(self) -> None:
-        while not self._stop.wait(self._every_seconds):
+        while not self._ended.wait(self._every_seconds):
             with self._guard:
                 held = list(self._held)
-            if held:
+            try:
                 self._beat(held)
+            except RedisError as error:
+                log.warning("heartbeat failed", reason=type(error).__name__, jobs=len(held))
 
-    def _beat(self, held: list[_Held]) -> None:
-        try:
-            replies = self._send(
-                [self._log.renew_call(each.lease, self._consumer) for each in held]
-            )
-        except RedisError as error:
-            log.warning("heartbeat failed", reason=type(error).__name__, jobs=len(held))
-            replies = [error] * len(held)
-        now = time.monotonic()
-        for each, reply in zip(held, replies, strict=True):
+    def _beat(self, held: Sequence[_Held]) -> None:
+        sent_at = time.monotonic()
+        for each, reply in zip(held, self._send([each.call for each in held]), strict=True):
             if isinstance(reply, Exception):
-                if now - each.renewed_at > self._lease_seconds:
-                    self._call(each.on_lost)
+                log.warning("lease not renewed", reason=str(reply))
                 continue
+            each.renewed_at = sent_at
             renewed = self._log.renewed(reply)
-            each.renewed_at = now
             if not renewed.kept:
-                self._call(each.on_lost)
+                each.tell(Stop.LOST)
             elif renewed.cancel:
-                self._call(each.on_cancel)
+                each.tell(Stop.CANCEL)
 
-    def _send(self, calls: list[Call]) -> list[Any]:
+    def _send(self, calls: Sequence[Call]) -> list[Any]:
         pipeline = self._redis.pipeline(transaction=False)
         for call in calls:
             pipeline.execute_command(*call.by_hash())
-        replies = cast("list[Any]", pipeline.execute(raise_on_error=False))
+        replies = pipeline.execute(raise_on_error=False)
         return [
             self._redis.execute_command(*call.by_source())
             if isinstance(reply, NoScriptError)
             else reply
             for call, reply in zip(calls, replies, strict=True)
         ]
-
-    def _call(self, callback: Callable[[], None]) -> None:
-        loop = self._loop
-        if loop is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(callback)

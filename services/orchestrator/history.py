@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import Final
 
 from shared.archive import Archive, Turn
+from shared.errors import ArchiveUnavailable, LogUnavailable
 from shared.hot_state import HotState
+from shared.observability import get_logger
 from shared.transcript import unarchived
 
 FIRST_QUESTION_POSITION: Final = 2  # right behind thread.created
+RETRY_SECONDS: Final = 0.25
+
+log = get_logger()
 
 
 class ThreadHistory:
@@ -20,23 +26,32 @@ class ThreadHistory:
     async def before(self, thread_id: str, position: int) -> list[Turn]:
         """The turns whose question stands before a position, oldest first.
 
-        An answer stands behind questions that were waiting when it was given, so a turn is told by
-        its job. Raises LogUnavailable, ArchiveUnavailable.
+        Waits while a store is away: an answer without its context would be wrong. The job's
+        deadline is the bound.
         """
         if position <= FIRST_QUESTION_POSITION:
             return []
+        while True:
+            try:
+                return await self._read(thread_id, position)
+            except (ArchiveUnavailable, LogUnavailable) as error:
+                log.warning("history cannot be read, will try again", reason=str(error))
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def _read(self, thread_id: str, position: int) -> list[Turn]:
+        """An answer stands behind questions that waited when it was given: a turn is one job's."""
         thread = await self._hot.thread(thread_id)
         archived = thread.archived if thread else position
         newest = (await unarchived(self._hot, thread_id, archived=archived)).values()
-        answers = {m.job_id: m.content for m in newest if m.role == "assistant"}
+        answers = {said.job_id: said.content for said in newest if said.role == "assistant"}
         turns = {
-            m.job_id: Turn(m.position, m.job_id, m.content, None)
-            for m in newest
-            if m.role == "user"
+            said.job_id: Turn(said.position, said.job_id, said.content, None)
+            for said in newest
+            if said.role == "user"
         }
         if archived:
-            for turn in await self._archive.turns(thread_id, before=position):
-                turns[turn.job_id] = turn
+            archive = await self._archive.turns(thread_id, before=position)
+            turns |= {turn.job_id: turn for turn in archive}
         return sorted(
             (
                 replace(turn, answer=turn.answer or answers.get(turn.job_id) or None)

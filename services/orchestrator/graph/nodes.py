@@ -6,16 +6,19 @@ is the stream, and the state needs only how the answer ended.
 
 from __future__ import annotations
 
-from langgraph.runtime import Runtime
+from typing import Final
+
+from langgraph.runtime import Runtime  # pyright: ignore[reportMissingTypeStubs] -- it has none
 
 from services.orchestrator.graph.context_window import fit
-from services.orchestrator.graph.state import GraphState, Ports
+from services.orchestrator.graph.state import Answered, Context, GraphState, Ports, Question
 from services.orchestrator.model import Completion, ModelInterrupted, ModelRequest
 
-RESERVED_TOKENS_SHARE = 2  # at most half of the window is kept free for the answer
+RESERVED_TOKENS_SHARE: Final = 2  # at most half of the window is kept free for the answer
+ANSWER_CHARS_MAX: Final = 1 << 20  # a model that never stops: its answer ends here
 
 
-async def load_context(state: GraphState, runtime: Runtime[Ports]) -> GraphState:
+async def load_context(state: Question, runtime: Runtime[Ports]) -> Context:
     """Gather what was said before, cut to the model's window."""
     ports, command = runtime.context, state["command"]
     turns = await ports.history(command.thread_id, state["position"])
@@ -29,7 +32,7 @@ async def load_context(state: GraphState, runtime: Runtime[Ports]) -> GraphState
     return {"messages": messages}
 
 
-async def generate(state: GraphState, runtime: Runtime[Ports]) -> GraphState:
+async def generate(state: GraphState, runtime: Runtime[Ports]) -> Answered:
     """Ask the model and pass its text on as it comes."""
     ports = runtime.context
     agent = ports.agent
@@ -40,16 +43,14 @@ async def generate(state: GraphState, runtime: Runtime[Ports]) -> GraphState:
         max_tokens=agent.max_tokens,
         parameters=agent.parameters,
     )
+    chars = 0
     async with ports.model.stream(request) as stream:
         async for delta in stream:
             await ports.sink(delta)
+            chars += len(delta.content)
+            if chars > ANSWER_CHARS_MAX:
+                return {"completion": Completion("length", None)}
         completion = stream.completion
     if completion is None:
         raise ModelInterrupted("no_final_chunk")
     return {"completion": completion}
-
-
-async def finish(state: GraphState) -> GraphState:
-    """Where an answer is looked at as a whole before the job ends."""
-    completion = state["completion"]
-    return {"completion": Completion(completion.finish_reason or "stop", completion.usage)}

@@ -12,13 +12,27 @@ from shared.archive import Turn
 from shared.commands import RunJob
 
 
-class GraphState(TypedDict, total=False):
-    """Each node adds its field; the caller gives ``command`` and ``position``."""
+class Question(TypedDict):
+    """What the graph is given."""
 
     command: RunJob
     position: int  # of the question: what came before it is its context
+
+
+class Context(TypedDict):
+    """What ``load_context`` adds."""
+
     messages: list[ChatMessage]
+
+
+class Answered(TypedDict):
+    """What ``generate`` adds, and what the graph gives back."""
+
     completion: Completion
+
+
+class GraphState(Question, Context, Answered):
+    """Everything the nodes have added so far."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,168 @@
+"""The right to run a job: kept while it is worked on, gone when it cannot be renewed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+import redis as blocking
+
+from shared.keys import ORCHESTRATORS
+from tests.integration.orchestrator.gateway import Gateway, kinds, words
+from tests.integration.orchestrator.models import Scripted
+from tests.integration.orchestrator.waiting import until
+from tests.integration.orchestrator.workers import LIMITS, Bench, patient
+from tests.support.model_server import ModelServer
+from tests.support.proxy import Proxy
+
+LEASE_SECONDS = 0.6
+QUICK = {"lease_seconds": LEASE_SECONDS, "heartbeat_seconds": 0.15}
+LATE_SECONDS = 1.0  # on a busy machine
+
+
+async def test_a_heartbeat_keeps_a_job_for_many_leases(
+    bench: Bench, gateway: Gateway, model: ModelServer
+) -> None:
+    bench.agent("slow", "fake:tokens=100,delay_ms=25")  # four leases
+    async with bench.worker(**QUICK), bench.worker(**QUICK, consumer_name="w2"):
+        events = await gateway.done(await gateway.ask(agent="slow"))
+    assert kinds(events) == ["started", "token", "done"]
+    assert model.statistics.requests == 1
+
+
+@contextmanager
+def thief(redis_url: str, gateway: Gateway) -> Generator[list[bytes]]:
+    """Takes over every command whose lease is over, in a thread; what it got."""
+    stolen: list[bytes] = []
+    ended = threading.Event()
+    streams = [gateway.keys(gateway.thread_in(p)).commands for p in range(gateway.partitions)]
+
+    def steal() -> None:
+        with blocking.Redis.from_url(redis_url) as client:
+            while not ended.wait(0.02):
+                for stream in streams:
+                    idle_ms = round(LEASE_SECONDS * 1000)
+                    reply = client.xautoclaim(stream, ORCHESTRATORS, "thief", idle_ms)
+                    stolen.extend(entry_id for entry_id, _ in reply[1])
+
+    thread = threading.Thread(target=steal)
+    thread.start()
+    try:
+        yield stolen
+    finally:
+        ended.set()
+        thread.join()
+
+
+async def test_a_blocked_event_loop_loses_no_lease(bench: Bench, gateway: Gateway) -> None:
+    tool = Scripted(["a", "b"], block_seconds=2 * LEASE_SECONDS)
+    async with bench.worker(model=tool, **QUICK):
+        with thief(bench.redis_url, gateway) as stolen:
+            events = await gateway.done(await gateway.ask())
+    assert stolen == []
+    assert (events[-1]["attempt"], events[-1]["content"]) == (1, "ab")
+
+
+async def test_a_worker_cut_off_from_redis_lets_go_of_the_model_within_a_lease(
+    bench: Bench, gateway: Gateway, model: ModelServer
+) -> None:
+    bench.agent("default", "fake:hang_after=5,times=1")
+    url = urlsplit(bench.redis_url)
+    async with Proxy(url.hostname or "", url.port or 0) as proxy:
+        changes = {**QUICK, "redis_url": proxy.url(bench.redis_url)}
+        async with bench.worker(limits=patient(LIMITS), **changes):
+            command = await gateway.ask()
+            await gateway.saying(command, tokens=5)
+            proxy.black_hole()
+            cut_off = time.monotonic()
+            await model.statistics.until(lambda seen: seen.aborted == 1)
+            seconds = time.monotonic() - cut_off
+            proxy.heal()
+            events = await gateway.done(command)
+    print(f"let go after {seconds:.2f} s of a lease of {LEASE_SECONDS} s")
+    assert seconds < LEASE_SECONDS + LATE_SECONDS
+    assert kinds(events) == ["started", "token", "started", "token", "done"]
+    assert (events[-1]["attempt"], events[-1]["content"]) == (2, words(1, 16))
+
+
+async def test_a_superseded_worker_is_stopped_by_its_heartbeat(
+    bench: Bench, gateway: Gateway, model: ModelServer
+) -> None:
+    """While the model is silent nothing is appended that could be fenced."""
+    bench.agent("default", "fake:hang_before_first,times=1")
+    async with bench.worker(limits=patient(LIMITS), **QUICK):
+        command = await gateway.ask()
+        await gateway.reached(command, lambda events: bool(events))
+        job = gateway.keys(command.thread_id).job(command.job_id)
+        entry = await gateway.redis.hget(job, "entry")
+        begun = await gateway.log.begin_attempt(
+            command,
+            entry_id=await stolen_by("w2", gateway, command.thread_id, entry),
+            consumer="w2",
+            attempts_max=3,
+            model="m",
+        )
+        assert begun.lease is not None
+        await model.statistics.until(lambda seen: seen.aborted == 1)
+        events = await gateway.done(command)  # w2 never renews: its lease runs out
+    assert [e["attempt"] for e in events if e["type"] == "started"] == [1, 2, 3]
+    assert events[-1]["content"] == words(1, 16)
+
+
+async def stolen_by(consumer: str, gateway: Gateway, thread_id: str, entry: bytes) -> str:
+    stream = gateway.keys(thread_id).commands
+    await gateway.redis.xclaim(stream, ORCHESTRATORS, consumer, 0, [entry])
+    return entry.decode()
+
+
+async def test_a_job_that_crashes_its_worker_every_time_fails_and_is_listed(
+    bench: Bench, gateway: Gateway
+) -> None:
+    broken = Scripted(["said ", "this"], defect=RuntimeError("a defect in a node"))
+    async with bench.worker(model=broken, attempts_max=2, **QUICK):
+        command = await gateway.ask()
+        events = await gateway.done(command)
+    assert kinds(events)[:4] == ["started", "token", "started", "token"]
+    error, done = events[-2:]
+    assert (error["type"], error["code"]) == ("error", "attempts_exhausted")
+    assert (done["status"], done["attempt"], done["content"]) == ("failed", 2, "said this")
+    [letter] = await gateway.dead()
+    assert (letter[b"j"].decode(), letter[b"reason"]) == (command.job_id, b"attempts_exhausted")
+    assert await gateway.pending() == 0
+
+
+async def test_a_job_delivered_again_while_it_runs_here_runs_once(
+    bench: Bench, gateway: Gateway, model: ModelServer
+) -> None:
+    bench.agent("default", "fake:tokens=60,delay_ms=10")
+    async with bench.worker(**QUICK):
+        command = await gateway.ask()
+        await gateway.saying(command)
+        stream = gateway.keys(command.thread_id).commands
+        entry = await gateway.redis.hget(
+            gateway.keys(command.thread_id).job(command.job_id), "entry"
+        )
+        await gateway.redis.xclaim(
+            stream, ORCHESTRATORS, "w1", 0, [entry], idle=10_000_000, justid=True
+        )
+        events = await gateway.done(command)
+    assert (model.statistics.requests, events[-1]["attempt"]) == (1, 1)
+
+
+async def test_without_postgres_and_with_redis_restarted_a_job_goes_on(
+    bench: Bench, gateway: Gateway
+) -> None:
+    """Replies lost and connections cut: the same attempt, the same stream."""
+    bench.agent("default", "fake:tokens=150,delay_ms=5")
+    url = urlsplit(bench.redis_url)
+    async with Proxy(url.hostname or "", url.port or 0) as proxy:
+        async with bench.worker(redis_url=proxy.url(bench.redis_url), lease_seconds=5):
+            command = await gateway.ask()
+            for tokens in (10, 60, 110):
+                await gateway.saying(command, tokens=tokens)
+                proxy.cut_all()
+            events = await gateway.done(command)
+    assert (events[-1]["attempt"], events[-1]["content"]) == (1, words(1, 150))
