@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from importlib.resources import files
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, cast
 
-from litestar import Router
+from litestar import Router, static_files
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import SwaggerRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
-from litestar.static_files import create_static_files_router
 
 ASSETS_PATH: Final = "/schema/assets"
 VERSION: Final = "0.1.0"
+BEARER: Final = [{"bearer": list[str]()}]
 
 
 def _assets() -> Path:
@@ -23,11 +23,10 @@ def _assets() -> Path:
 
 
 def assets_route() -> Router:
-    return create_static_files_router(
+    return cast("Any", static_files).create_static_files_router(
         path=ASSETS_PATH,
         directories=[_assets()],
         include_in_schema=False,
-        opt={"exclude_from_auth": True},
     )
 
 
@@ -39,14 +38,15 @@ def openapi_config() -> OpenAPIConfig:
         favicon=f'<link rel="icon" href="{ASSETS_PATH}/favicon-32x32.png">',
         path="/",
     )
-    bearer = SecurityScheme(type="http", scheme="bearer", bearer_format="JWT")
+    schemes: dict[str, Any] = {
+        "bearer": SecurityScheme(type="http", scheme="bearer", bearer_format="JWT")
+    }
     return OpenAPIConfig(
         title="Headwater",
         version=VERSION,
         description="Durable, replayable answers: ask, follow, drop, resume at the exact event.",
         path="/schema",
         render_plugins=[page],
-        components=Components(security_schemes={"bearer": bearer}),
-        security=[{"bearer": []}],
+        components=Components(security_schemes=schemes),
         use_handler_docstrings=False,
     )

@@ -1,4 +1,4 @@
-"""The gateway put together: adapters in, a Litestar application and its feed out."""
+"""The gateway put together: adapters in, an application and its feed out."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from litestar import Litestar
+from litestar import Litestar, Router
 from litestar.config.cors import CORSConfig
 from litestar.di import Provide
 from litestar.middleware import DefineMiddleware
+from litestar.types import ASGIApp
 
-from services.api.api_docs import assets_route, openapi_config
+from services.api.api_docs import BEARER, assets_route, openapi_config
 from services.api.authentication import TokenVerifier, authentication_middleware
 from services.api.feed import Feed
 from services.api.health import Health
+from services.api.history import History
 from services.api.jobs import JobsOfUser
 from services.api.messages import Messages
 from services.api.post_message import Asking
@@ -25,6 +27,8 @@ from services.api.routes import health as health_routes
 from services.api.routes import jobs as job_routes
 from services.api.routes import messages as message_routes
 from services.api.routes import threads as thread_routes
+from services.api.routes.answers import Answers
+from services.api.routes.json_bodies import JsonRequest
 from services.api.threads import Threads
 from shared.agents import Agent
 from shared.archive import Archive
@@ -39,7 +43,7 @@ BODY_BYTES_MAX = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    app: Litestar
+    app: ASGIApp
     feed: Feed
     health: Health
 
@@ -49,62 +53,61 @@ def assemble(
 ) -> Gateway:
     """The gateway, from its adapters. The caller closes what it has handed in."""
     hot = HotState(redis, settings.partitions)
+    history = History(hot, archive)
+    feed = Feed(redis, hot, history)
+    health = Health(redis, archive, feed)
     event_log = EventLog(redis, settings.partitions)
     thread_log = ThreadLog(redis, settings.partitions, idle_ttl_seconds=settings.idle_ttl_seconds)
-    feed = Feed(redis, hot, archive)
-    health = Health(redis, archive, feed)
     threads = Threads(thread_log, hot, archive)
+    jobs = JobsOfUser(event_log, hot, archive, history)
     asking = Asking(
         event_log,
         threads,
-        hot,
-        archive,
         agents=agents,
         partitions=settings.partitions,
         queue_max=settings.queue_per_thread_max,
     )
     provided: dict[str, Any] = {
         "threads": threads,
-        "asking": asking,
-        "messages": Messages(hot, archive),
-        "jobs": JobsOfUser(event_log, hot, archive, feed),
+        "answers": Answers(asking, jobs, feed),
+        "messages": Messages(threads, hot, archive),
+        "jobs": jobs,
         "feed": feed,
         "health": health,
         "agents": agents,
         "default_model": settings.llm_model,
     }
+    return Gateway(RequestContext(_application(settings, provided)), feed, health)
+
+
+def _application(settings: Settings, provided: Mapping[str, Any]) -> Litestar:
     verifier = TokenVerifier(
         settings.required("auth_secret"),
         audience=settings.auth_audience,
         issuer=settings.auth_issuer,
     )
-    app = Litestar(
+    of_users = Router(
+        "/",
         route_handlers=[
             *thread_routes.HANDLERS,
             *message_routes.HANDLERS,
             *job_routes.HANDLERS,
             *agent_routes.HANDLERS,
-            *health_routes.HANDLERS,
-            assets_route(),
         ],
+        request_class=JsonRequest,
+        middleware=[DefineMiddleware(authentication_middleware(verifier))],
+        security=BEARER,
+    )
+    origins = list(settings.cors_origins)
+    return Litestar(
+        route_handlers=[of_users, *health_routes.HANDLERS, assets_route()],
         dependencies={name: _provide(value) for name, value in provided.items()},
-        middleware=[
-            RequestContext(),
-            DefineMiddleware(
-                authentication_middleware(verifier),
-                exclude="^/schema",
-                exclude_from_auth_key="exclude_from_auth",
-            ),
-        ],
         exception_handlers=HANDLERS,
         openapi_config=openapi_config(),
-        cors_config=CORSConfig(allow_origins=list(settings.cors_origins))
-        if settings.cors_origins
-        else None,
+        cors_config=CORSConfig(allow_origins=origins) if origins else None,
         request_max_body_size=BODY_BYTES_MAX,
         logging_config=None,
     )
-    return Gateway(app, feed, health)
 
 
 def _provide(value: Any) -> Provide:

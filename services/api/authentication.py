@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import jwt
 from litestar.connection import ASGIConnection
@@ -39,7 +39,7 @@ class TokenVerifier:
         if len(token) > TOKEN_BYTES_MAX:
             raise NotAuthorizedException()
         try:
-            claims = jwt.decode(
+            claims = cast("Any", jwt).decode(
                 token,
                 self._secret,
                 algorithms=["HS256"],
@@ -48,7 +48,7 @@ class TokenVerifier:
                 leeway=LEEWAY_SECONDS,
                 options={"require": ["sub", "exp"], "verify_aud": self._audience is not None},
             )
-        except jwt.PyJWTError:
+        except (jwt.PyJWTError, OverflowError):  # an `exp` of Infinity
             raise NotAuthorizedException() from None
         user = claims["sub"]
         if not (isinstance(user, str) and 0 < len(user) <= USER_CHARS_MAX and user.isprintable()):
@@ -63,13 +63,20 @@ def authentication_middleware(verifier: TokenVerifier) -> type[AbstractAuthentic
         async def authenticate_request(
             self, connection: ASGIConnection[Any, Any, Any, Any]
         ) -> AuthenticationResult:
-            scheme, _, token = connection.headers.get("authorization", "").partition(" ")
-            if scheme.lower() != "bearer" or not token:
-                raise NotAuthorizedException()
-            user, expires_at = verifier.verify(token.strip())
+            user, expires_at = verifier.verify(
+                _bearer(connection.headers.getall("authorization", []))
+            )
             session_id = connection.headers.get("x-session-id")
             if session_id is not None and not _SESSION_ID.fullmatch(session_id):
                 session_id = None
             return AuthenticationResult(user=Caller(user, session_id, expires_at), auth=None)
 
     return Authentication
+
+
+def _bearer(given: list[str]) -> str:
+    """The token of the one Authorization header. Raises NotAuthorizedException."""
+    scheme, _, token = given[0].partition(" ") if len(given) == 1 else ("", "", "")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise NotAuthorizedException()
+    return token.strip()

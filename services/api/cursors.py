@@ -1,14 +1,20 @@
-"""Cursors of lists: opaque to clients, and refused when they are not ours."""
+"""Cursors: opaque in lists, numbers in streams, and refused when they are not ours."""
 
 from __future__ import annotations
 
 import base64
-import json
-from typing import NamedTuple
+import re
+from datetime import datetime
+from typing import Final, NamedTuple
 
 from services.api.problems import BadRequest
-from shared.ids import is_thread_id
 from shared.thread_log import Thread
+
+CURSOR_CHARS_MAX: Final = 128
+_PLACE: Final = re.compile(
+    r"(?P<updated_at>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z) (?P<thread_id>thr_[0-9a-f]{32})"
+)
+_NUMBER: Final = re.compile(r"[0-9]{1,15}")
 
 
 class ThreadCursor(NamedTuple):
@@ -21,20 +27,25 @@ class ThreadCursor(NamedTuple):
     def of(cls, thread: Thread) -> ThreadCursor:
         return cls(thread.updated_at, thread.thread_id)
 
+    @property
+    def moment(self) -> datetime:
+        return datetime.fromisoformat(self.updated_at)
+
     def encode(self) -> str:
-        return base64.urlsafe_b64encode(json.dumps(list(self)).encode()).decode().rstrip("=")
+        return base64.urlsafe_b64encode(" ".join(self).encode()).decode().rstrip("=")
 
     @classmethod
     def decode(cls, text: str) -> ThreadCursor:
         """Raises BadRequest."""
         try:
-            raw = base64.urlsafe_b64decode(text.encode() + b"=" * (-len(text) % 4))
-            updated_at, thread_id = json.loads(raw)
-            if not (isinstance(updated_at, str) and is_thread_id(str(thread_id))):
+            padded = text[:CURSOR_CHARS_MAX].encode("ascii") + b"=" * (-len(text) % 4)
+            place = _PLACE.fullmatch(base64.urlsafe_b64decode(padded).decode("ascii"))
+            cursor = cls(**place.groupdict()) if place else None
+            if cursor is None or cursor.encode() != text or not cursor.moment:
                 raise ValueError
-        except (ValueError, TypeError):
+        except ValueError:
             raise BadRequest("bad_cursor", "This cursor is not one of ours.") from None
-        return cls(updated_at, thread_id)
+        return cursor
 
 
 def event_cursor(last_event_id: str | None, after: str | None) -> int:
@@ -45,6 +56,6 @@ def event_cursor(last_event_id: str | None, after: str | None) -> int:
     text = last_event_id if last_event_id else after
     if text is None:
         return 0
-    if not (text.isascii() and text.isdigit() and len(text) <= 15):
+    if not _NUMBER.fullmatch(text):
         raise BadRequest("bad_cursor", "A cursor is the id of an event: a whole number from 0 up.")
     return int(text)

@@ -1,9 +1,9 @@
 """The live feed: what a client sees of a thread, from any position on, without hole or duplicate.
 
-    Redis channel ──▶ one connection ──▶ _hear ──▶ Follower A: buffer ──▶ SSE, WebSocket
-     (one publish       per process        │  └──▶ Follower B: buffer ──▶ …
-      per append)                          │
-    thread stream ◀── read after cursor ───┴────── a follower that is *behind*
+    Redis channel ──▶ Channels ───────▶ _heard ──▶ Follower A: buffer ──▶ SSE, WebSocket
+     (one publish      (one connection    │   └──▶ Follower B: buffer ──▶ …
+      per append)       per process)      │
+    thread stream ◀── read after cursor ──┴─────── a follower that is *behind*
     archive       ◀── what Redis has let go
 
 A publish carries the events themselves, so a live client costs no read. The thread's stream stays
@@ -16,7 +16,7 @@ Failures
     Publish lost           The next one jumps: read. If there is no next one, the sweep looks at
                            silent threads, SWEEP_THREADS_MAX of them a second.
     Connection lost        Made again; every confirmed subscription makes its followers read.
-    Slow client            Its buffer is dropped at BUFFER_BYTES_MAX; it reads when it has caught up.
+    Slow client            Its buffer is dropped at BUFFER_BYTES_MAX; it reads once it is ready.
     Redis, Postgres away   Followers wait and try again; the stream stays open.
     Client gone            Its request is cancelled; the last follower of a thread unsubscribes it.
 """
@@ -24,24 +24,22 @@ Failures
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
-from typing import Any, Final, cast
+from typing import Final
 
-from services.api.follower import Follower
-from shared.archive import Archive
+from services.api.channels import Channels
+from services.api.follower import Follower, Wanted
+from services.api.history import History
 from shared.codec import records_from_publish
 from shared.errors import LogUnavailable
 from shared.hot_state import HotState
-from shared.keys import PartitionKeys
 from shared.observability import get_logger
-from shared.redis_client import Redis, RedisError
+from shared.redis_client import Redis
 
 SWEEP_SECONDS: Final = 1.0
 SWEEP_THREADS_MAX: Final = 500  # looked at per sweep, in turn
-PING_SECONDS: Final = 15.0
-LISTEN_SECONDS: Final = 5.0
-RECONNECT_SECONDS: Final = 0.25
+PING_SECONDS: Final = 15.0  # the longest silence of a stream
 
 log = get_logger()
 
@@ -49,22 +47,29 @@ log = get_logger()
 class _Watched:
     """A thread with followers here."""
 
-    __slots__ = ("followers", "heard", "top")
+    __slots__ = ("followers", "heard", "thread_id")
 
-    def __init__(self) -> None:
+    def __init__(self, thread_id: str) -> None:
+        self.thread_id = thread_id
         self.followers: set[Follower] = set()
-        self.top = 0  # the highest position heard or read
         self.heard = False  # since the last sweep
+
+    def place(self) -> int | None:
+        """How far the follower has come who knows least, of those who believe to know all."""
+        return min((f.cursor for f in self.followers if f.is_level), default=None)
+
+    def fall_behind(self) -> None:
+        for follower in self.followers:
+            follower.fall_behind()
 
 
 class Feed:
     """One per process. ``start`` it in the loop whose requests will follow threads."""
 
-    def __init__(self, redis: Redis, hot: HotState, archive: Archive) -> None:
-        self._redis, self._hot, self._archive = redis, hot, archive
-        self._watched: dict[str, _Watched] = {}  # by channel
-        self._pubsub: Any = None
-        self._subscriptions = asyncio.Queue[str](maxsize=0)
+    def __init__(self, redis: Redis, hot: HotState, history: History) -> None:
+        self._hot, self._history = hot, history
+        self._watched: dict[bytes, _Watched] = {}  # by channel
+        self._channels = Channels(redis, confirmed=self._confirmed, heard=self._heard)
         self._tasks: list[asyncio.Task[None]] = []
         self._draining = False
 
@@ -72,9 +77,13 @@ class Feed:
     def follower_count(self) -> int:
         return sum(len(watched.followers) for watched in self._watched.values())
 
+    @property
+    def tasks(self) -> list[asyncio.Task[None]]:
+        return self._tasks
+
     async def start(self) -> None:
         self._tasks = [
-            asyncio.create_task(self._listen(), name="feed.listen"),
+            asyncio.create_task(self._channels.listen(), name="feed.listen"),
             asyncio.create_task(self._sweep_for_ever(), name="feed.sweep"),
             asyncio.create_task(self._ping_for_ever(), name="feed.ping"),
         ]
@@ -90,86 +99,51 @@ class Feed:
         for follower in self._followers():
             follower.end()
 
-    @property
-    def tasks(self) -> list[asyncio.Task[None]]:
-        return self._tasks
-
     @contextmanager
-    def follow(self, thread_id: str, *, after: int, top: int) -> Iterator[Follower]:
-        """Follow a thread live from a position on; ``top`` is its last position, as known now."""
-        channel = self._hot.keys(thread_id).thread(thread_id)
-        follower = Follower(self._hot, self._archive, thread_id, after=after, top=top)
+    def follow(
+        self, thread_id: str, *, after: int, wanted: Wanted | None = None
+    ) -> Generator[Follower]:
+        """Follow a thread live from a position on; of its events, only those ``wanted``."""
+        channel = self._hot.keys(thread_id).thread(thread_id).encode()
+        follower = Follower(self._history, thread_id, after=after, wanted=wanted)
         watched = self._watched.get(channel)
         if watched is None:
-            watched = self._watched[channel] = _Watched()
-            self._subscriptions.put_nowait(channel)
+            watched = self._watched[channel] = _Watched(thread_id)
+            self._channels.want(channel)
         watched.followers.add(follower)
-        watched.top = max(watched.top, top)
         if self._draining:
             follower.end()
         try:
             yield follower
         finally:
             watched.followers.discard(follower)
-            if not watched.followers and self._watched.get(channel) is watched:
+            if not watched.followers:
                 del self._watched[channel]
-                self._subscriptions.put_nowait(channel)
-
-    def replay(self, thread_id: str, *, after: int, top: int) -> Follower:
-        """Read a thread whose end is known, without listening."""
-        return Follower(self._hot, self._archive, thread_id, after=after, top=top)
+                self._channels.drop(channel)
 
     def _followers(self) -> list[Follower]:
         return [f for watched in self._watched.values() for f in watched.followers]
 
     # ── listening ──────────────────────────────────────────────────────────────────────────────
 
-    async def _listen(self) -> None:
-        """Hold the connection; on any loss make it again, with every subscription."""
-        while True:
-            try:
-                async with self._redis.pubsub() as pubsub:
-                    await self._hear_all(pubsub)
-            except RedisError as error:
-                log.warning("feed connection lost", reason=type(error).__name__)
-                await asyncio.sleep(RECONNECT_SECONDS)
+    def _confirmed(self, channel: bytes) -> None:
+        """A subscription begins here: what was published before was not heard."""
+        if watched := self._watched.get(channel):
+            watched.fall_behind()
 
-    async def _hear_all(self, pubsub: Any) -> None:
-        await pubsub.ssubscribe(PartitionKeys(0).feeds, *self._watched)
-        subscribing = asyncio.create_task(self._keep_subscribed(pubsub))
-        try:
-            while not subscribing.done():
-                message = await pubsub.get_message(timeout=LISTEN_SECONDS)
-                if message is not None:
-                    self._hear(cast("dict[str, Any]", message))
-            subscribing.result()
-        finally:
-            subscribing.cancel()
-            with suppress(asyncio.CancelledError, RedisError):
-                await subscribing
-
-    async def _keep_subscribed(self, pubsub: Any) -> None:
-        """Bring the connection's subscriptions in line with the threads that have followers."""
-        while True:
-            channel = await self._subscriptions.get()
-            if channel in self._watched:
-                await pubsub.ssubscribe(channel)
-            else:
-                await pubsub.sunsubscribe(channel)
-
-    def _hear(self, message: dict[str, Any]) -> None:
-        watched = self._watched.get(message["channel"].decode())
+    def _heard(self, channel: bytes, payload: bytes) -> None:
+        watched = self._watched.get(channel)
         if watched is None:
             return
-        if message["type"] == "ssubscribe":
-            for follower in watched.followers:
-                follower.fall_behind()
-        elif message["type"] == "smessage":
-            records = records_from_publish(message["data"])
-            watched.heard = True
-            watched.top = max(watched.top, records[-1].position)
-            for follower in watched.followers:
-                follower.offer(records)
+        try:
+            records = records_from_publish(payload)
+        except ValueError:
+            log.error("a publish that is none of ours", channel=channel.decode())
+            watched.fall_behind()
+            return
+        watched.heard = True
+        for follower in watched.followers:
+            follower.offer(records, len(payload))
 
     # ── sweeping and pinging ───────────────────────────────────────────────────────────────────
 
@@ -180,28 +154,34 @@ class Feed:
                 await self._sweep()
 
     async def _sweep(self) -> None:
-        """Look for events behind what silent threads have heard."""
-        silent: dict[str, _Watched] = {}
-        for channel, watched in list(self._watched.items()):
-            if len(silent) == SWEEP_THREADS_MAX:
-                break
-            if not watched.heard and watched.followers:
-                silent[next(iter(watched.followers)).thread_id] = watched
-                self._watched[channel] = self._watched.pop(channel)  # to the end of the turn
-            watched.heard = False
-        if not silent:
+        """Look for events behind what the followers of silent threads know."""
+        places = self._silent()
+        if not places:
             return
-        tops = {thread_id: watched.top for thread_id, watched in silent.items()}
+        tops = {watched.thread_id: place for watched, place in places.items()}
         found = await self._hot.records_of(tops, count=1)
-        for thread_id, records in found.items():
-            if records:
-                watched = silent[thread_id]
-                watched.top = max(watched.top, records[-1].position)
+        for watched in places:
+            for record in found[watched.thread_id]:
                 for follower in watched.followers:
-                    follower.fall_behind()
+                    if follower.cursor < record.position:
+                        follower.fall_behind()
+
+    def _silent(self) -> dict[_Watched, int]:
+        """Threads that have not been heard since the last look, and the places to look behind."""
+        places: dict[_Watched, int] = {}
+        for channel, watched in list(self._watched.items()):
+            if len(places) == SWEEP_THREADS_MAX:
+                break
+            self._watched[channel] = self._watched.pop(channel)  # to the end of the turn
+            place = None if watched.heard else watched.place()
+            watched.heard = False
+            if place is not None:
+                places[watched] = place
+        return places
 
     async def _ping_for_ever(self) -> None:
+        """A stream is pinged once it was idle for a whole tick, so twice a tick is its silence."""
         while True:
-            await asyncio.sleep(PING_SECONDS)
+            await asyncio.sleep(PING_SECONDS / 2)
             for follower in self._followers():
                 follower.ping()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, cast
 
 from services.api.feed import Feed
 from shared.archive import Archive
@@ -22,15 +23,22 @@ class Health:
         """What keeps the gateway from being ready; empty when it is."""
         if self.draining:
             return ["draining"]
-        found = ["feed" for task in self._feed.tasks if task.done()]
-        for name, probe in (("redis", self._probe_redis()), ("postgres", self._archive.ping())):
-            try:
-                async with asyncio.timeout(PROBE_SECONDS_MAX):
-                    await probe
-            except (HeadwaterError, TimeoutError):
-                found.append(name)
-        return found
+        feed = not any(task.done() for task in self._feed.tasks)
+        redis, postgres = await asyncio.gather(
+            self._answers(self._probe_redis), self._answers(self._archive.ping)
+        )
+        states = {"feed": feed, "redis": redis, "postgres": postgres}
+        return [name for name, is_well in states.items() if not is_well]
+
+    @staticmethod
+    async def _answers(probe: Callable[[], Awaitable[None]]) -> bool:
+        try:
+            async with asyncio.timeout(PROBE_SECONDS_MAX):
+                await probe()
+        except (HeadwaterError, TimeoutError):
+            return False
+        return True
 
     async def _probe_redis(self) -> None:
         with translate():
-            await self._redis.ping()
+            await cast("Any", self._redis).ping()

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Final
 
-from services.api.feed import Feed
-from services.api.follower import Follower
+from services.api.follower import Wanted
+from services.api.history import History
 from services.api.problems import BadRequest
 from shared.archive import Archive
 from shared.codec import Record
@@ -19,8 +18,8 @@ PAGE_EVENTS_MAX: Final = 1000
 
 
 class JobsOfUser:
-    def __init__(self, log: EventLog, hot: HotState, archive: Archive, feed: Feed) -> None:
-        self._log, self._hot, self._archive, self._feed = log, hot, archive, feed
+    def __init__(self, log: EventLog, hot: HotState, archive: Archive, history: History) -> None:
+        self._log, self._hot, self._archive, self._history = log, hot, archive, history
 
     async def get(self, user: str, job_id: str) -> Job:
         """Raises NotFound: no such job, or not this user's."""
@@ -40,27 +39,22 @@ class JobsOfUser:
         """The `error` event of a job that failed."""
         if job.status != "failed":
             return None
-        place = job.first + job.last_seq - 2
-        follower = self._feed.replay(job.thread_id, after=place, top=job.first + job.last_seq)
-        async for records in of_job(job, follower, after=job.last_seq - 2):
-            for record in records:
-                if record.type == "error":
-                    return record
-        return None
+        last = await self.page(job, after=job.last_seq - 2, limit=2)
+        return next((record for record in last if record.type == "error"), None)
 
     async def page(self, job: Job, *, after: int, limit: int) -> list[Record]:
-        """Events behind a seq as they are now. Raises BadRequest."""
+        """Events behind a seq as they are now. Raises BadRequest, HoleInStream."""
         check_cursor(job, after)
+        wanted = events_of(job, after=after)
         found: list[Record] = []
-        if after >= job.last_seq:
-            return found
-        follower = self._feed.replay(
-            job.thread_id, after=job.first + after, top=job.first + job.last_seq
-        )
-        async for records in of_job(job, follower, after=after):
-            found += records
-            if len(found) >= limit or found[-1].seq >= job.last_seq:
+        place, last = job.first + after, after
+        while len(found) < limit and last < job.last_seq:
+            records, _ = await self._history.behind(job.thread_id, place, count=limit)
+            if not records:
                 break
+            place = records[-1].position
+            found += filter(wanted, records)
+            last = found[-1].seq if found else last
         return found[:limit]
 
 
@@ -70,22 +64,11 @@ def check_cursor(job: Job, after: int) -> None:
         raise BadRequest("cursor_ahead", f"The stream has only {job.last_seq} events so far.")
 
 
-async def of_job(job: Job, follower: Follower, *, after: int) -> AsyncIterator[list[Record]]:
-    """The job's records behind a seq, until its `done`.
+def events_of(job: Job, *, after: int) -> Wanted:
+    """Whether an event is one of the job's behind a seq.
 
     The seq k of a job stands at position ``first + k`` or later (messages posted while it runs
-    stand between its events), so a follower that starts at ``first + after`` misses none. An empty
-    list passes the follower's wish for a ping on; the end comes early when the gateway drains.
+    stand between its events), so who starts behind ``first + after`` misses none.
     """
-    while True:
-        records = await follower.next()
-        if not records:
-            if follower.draining:
-                return
-            yield records
-            continue
-        mine = [r for r in records if r.stream == job.job_id and r.seq > after]
-        if mine:
-            yield mine
-            if mine[-1].is_final:
-                return
+    job_id = job.job_id
+    return lambda record: record.stream == job_id and record.seq > after

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
 from services.api.problems import BadRequest
-from services.api.queries import count_messages, messages_page, position_of
+from services.api.queries import authors_of, count_messages, messages_page, position_of
+from services.api.threads import Threads
 from shared.archive import Archive
 from shared.hot_state import HotState
 from shared.ids import is_message_id
@@ -28,41 +29,47 @@ class Page:
 
 
 class Messages:
-    def __init__(self, hot: HotState, archive: Archive) -> None:
-        self._hot, self._archive = hot, archive
+    def __init__(self, threads: Threads, hot: HotState, archive: Archive) -> None:
+        self._threads, self._hot, self._archive = threads, hot, archive
 
     async def page(
-        self, thread: Thread, *, before: str | None, after: str | None, limit: int
+        self, user: str, thread_id: str, *, before: str | None, after: str | None, limit: int
     ) -> Page:
         """The newest messages; the newest before a place; or the first ones after a place.
 
-        A place is a message id or a time. Raises BadRequest for any other, and for two places.
+        A place is a message id or a time. Raises NotFound, and BadRequest for any other place, and
+        for two.
         """
         if before and after:
             raise BadRequest("bad_cursor", "Give `before` or `after`, not both.")
-        newest = await unarchived(self._hot, thread.thread_id, archived=thread.archived)
+        thread = await self._threads.get(user, thread_id)
+        newest = await unarchived(self._hot, thread_id, archived=thread.archived)
         low = await self._place(thread, after, newest) if after else None
         high = await self._place(thread, before, newest, upto=True) if before else None
-        found = {
-            message.message_id: message
-            for message in await messages_page(
-                self._archive, thread.thread_id, after=low, before=high, limit=limit + 1
-            )
-        }
+        archived = await messages_page(
+            self._archive, thread_id, after=low, before=high, limit=limit + 1
+        )
+        between = range((low or 0) + 1, high or POSITION_MAX)
+        found = {message.message_id: message for message in archived}
         for message in newest.values():
-            if (low or 0) < message.position < (high or POSITION_MAX):
+            if message.position in between:
                 found.setdefault(message.message_id, message)
         ordered = sorted(found.values(), key=lambda message: message.position)
         page = ordered[:limit] if after else ordered[-limit:]
-        more = len(ordered) > limit
-        edge = (page[-1] if after else page[0]).message_id if page and more else None
-        counted = await count_messages(self._archive, thread.thread_id, without=list(newest))
-        return Page([self._with_state(thread, m) for m in page], edge, counted + len(newest))
+        edge = None
+        if len(ordered) > limit:
+            edge = (page[-1] if after else page[0]).message_id
+        counted = await count_messages(self._archive, thread_id, without=newest.keys())
+        signed = await self._with_authors(page)
+        return Page(
+            [(message, _state(thread, message)) for message in signed], edge, counted + len(newest)
+        )
 
-    @staticmethod
-    def _with_state(thread: Thread, message: Message) -> tuple[Message, MessageState]:
-        progress = {"processing": thread.processing, "archived": thread.archived}
-        return message, message_state(message.position, **progress)
+    async def _with_authors(self, page: list[Message]) -> list[Message]:
+        """An answer's author stands in its question, which may be archived when it is not."""
+        unsigned = [message.message_id for message in page if message.author is None]
+        authors = await authors_of(self._archive, unsigned) if unsigned else {}
+        return [replace(m, author=m.author or authors.get(m.message_id)) for m in page]
 
     async def _place(
         self, thread: Thread, text: str, newest: dict[str, Message], *, upto: bool = False
@@ -81,14 +88,22 @@ class Messages:
             if position is None:
                 raise BadRequest("bad_cursor", "There is no such message in this thread.")
             return position
-        try:
-            moment = datetime.fromisoformat(text)
-        except ValueError:
-            raise BadRequest("bad_cursor", "A place is a message id or an RFC 3339 time.") from None
-        if moment.tzinfo is None:
-            raise BadRequest("bad_cursor", "A time needs its zone, such as Z.")
+        moment = _moment(text)
         archived = await position_of(self._archive, thread.thread_id, at=moment) or 0
-        hot = [
-            m.position for m in newest.values() if datetime.fromisoformat(m.created_at) <= moment
-        ]
-        return max([archived, *hot]) + upto
+        hot = (m.position for m in newest.values() if _moment(m.created_at) <= moment)
+        return max(archived, *hot, 0) + upto
+
+
+def _state(thread: Thread, message: Message) -> MessageState:
+    return message_state(message.position, processing=thread.processing, archived=thread.archived)
+
+
+def _moment(text: str) -> datetime:
+    """Raises BadRequest."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise BadRequest("bad_cursor", "A place is a message id or an RFC 3339 time.") from None
+    if moment.tzinfo is None:
+        raise BadRequest("bad_cursor", "A time needs its zone, such as Z.")
+    return moment

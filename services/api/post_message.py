@@ -5,17 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+
+from pydantic import BaseModel
 
 from services.api.authentication import Caller
 from services.api.problems import BadRequest
 from services.api.threads import Threads
 from shared.agents import Agent, default_agent
-from shared.archive import Archive
 from shared.commands import OnBusy, RunJob
 from shared.event_log import Accepted, EventLog
-from shared.events import ThreadCreated, utc_now
-from shared.hot_state import HotState
+from shared.events import Metadata, ThreadCreated
 from shared.ids import (
     new_job_id,
     new_message_id,
@@ -26,6 +26,18 @@ from shared.ids import (
 )
 from shared.log_protocol import Idempotency
 from shared.thread_log import Thread
+from shared.times import utc_now
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked, and where; without a thread, a new one is made for it."""
+
+    content: str
+    thread_id: str | None
+    agent: str | None
+    metadata: Metadata
+    on_busy: OnBusy
 
 
 class Asking:
@@ -33,41 +45,27 @@ class Asking:
         self,
         log: EventLog,
         threads: Threads,
-        hot: HotState,
-        archive: Archive,
         *,
         agents: Mapping[str, Agent],
         partitions: int,
         queue_max: int,
     ) -> None:
-        self._log, self._threads, self._hot, self._archive = log, threads, hot, archive
-        self._agents, self._partitions, self._queue_max = agents, partitions, queue_max
+        self._log, self._threads, self._agents = log, threads, agents
+        self._partitions, self._queue_max = partitions, queue_max
 
     async def ask(
-        self,
-        caller: Caller,
-        content: str,
-        *,
-        thread_id: str | None,
-        agent: str | None,
-        metadata: dict[str, Any],
-        on_busy: OnBusy,
-        idempotency: Idempotency | None,
+        self, caller: Caller, question: Question, idempotency: Idempotency | None
     ) -> Accepted:
-        """Post a message and queue its job; without a thread, a new one is made for it.
+        """Post a message and queue its job.
 
         Raises BadRequest (unknown agent), NotFound, ThreadBusy, QueueFull, IdempotencyMismatch.
         """
-        if agent is not None and agent not in self._agents:
-            raise BadRequest("unknown_agent", f"There is no agent {agent!r}.")
-        place = thread_id or self._new_thread_id(caller, idempotency)
-        thread = await self._thread(
-            caller, place, named=thread_id is not None, idempotency=idempotency
-        )
+        check_agent(self._agents, question.agent)
+        place = question.thread_id or _new_thread_id(caller, idempotency)
+        thread = await self._thread(caller, question, place, idempotency)
         known = thread.agent if thread and thread.agent in self._agents else None
-        command = self._command(
-            caller, place, content, agent or known or default_agent(self._agents), metadata
-        )
+        agent = question.agent or known or default_agent(self._agents)
+        command = self._command(caller, question, place, agent)
         create = None
         if thread is None:
             create = ThreadCreated(
@@ -77,7 +75,7 @@ class Asking:
             place,
             lambda: self._log.accept_job(
                 command,
-                on_busy=on_busy,
+                on_busy=question.on_busy,
                 queue_max=self._queue_max,
                 create=create,
                 idempotency=idempotency,
@@ -85,26 +83,17 @@ class Asking:
         )
 
     async def _thread(
-        self, caller: Caller, thread_id: str, *, named: bool, idempotency: Idempotency | None
+        self, caller: Caller, question: Question, place: str, idempotency: Idempotency | None
     ) -> Thread | None:
         """The thread to write into, None when it is to be made.
 
         A key names its thread: the request may be a repeat, long after Redis let the thread go.
         """
-        if named:
-            return await self._threads.get(caller.user, thread_id)
-        if idempotency is None:
-            return None
-        return await self._hot.thread(thread_id) or await self._archive.thread(thread_id)
+        if question.thread_id is not None:
+            return await self._threads.get(caller.user, place)
+        return await self._threads.known(place) if idempotency else None
 
-    def _new_thread_id(self, caller: Caller, idempotency: Idempotency | None) -> str:
-        if idempotency is None:
-            return new_thread_id()
-        return thread_id_for_key(caller.user, idempotency.key)
-
-    def _command(
-        self, caller: Caller, thread_id: str, content: str, agent: str, metadata: dict[str, Any]
-    ) -> RunJob:
+    def _command(self, caller: Caller, question: Question, thread_id: str, agent: str) -> RunJob:
         partition = partition_of_thread(thread_id, self._partitions)
         return RunJob(
             job_id=new_job_id(partition),
@@ -113,16 +102,32 @@ class Asking:
             reply_id=new_message_id(partition),
             user=caller.user,
             agent=agent,
-            content=content,
-            metadata=metadata,
+            content=question.content,
+            metadata=question.metadata,
             trace_id=new_trace_id(),
             session_id=caller.session_id,
             at=utc_now(),
         )
 
 
-def idempotency_of(key: str | None, what: str, body: Any) -> Idempotency | None:
-    """The key with a fingerprint of the request. Raises BadRequest for a key out of bounds."""
+def _new_thread_id(caller: Caller, idempotency: Idempotency | None) -> str:
+    return thread_id_for_key(caller.user, idempotency.key) if idempotency else new_thread_id()
+
+
+def check_agent(agents: Mapping[str, Agent], name: str | None) -> None:
+    """Raises BadRequest for an agent that is not configured."""
+    if name is not None and name not in agents:
+        raise BadRequest("unknown_agent", f"There is no agent {name!r}.")
+
+
+def idempotency_of(
+    key: str | None, what: str, body: BaseModel, *, thread_id: str | None = None
+) -> Idempotency | None:
+    """The key with a fingerprint of the request. Raises BadRequest for a key out of bounds.
+
+    Keys belong to a user, and in a thread to that thread: its partition is the one place where
+    a repeat can be recognised.
+    """
     if key is None:
         return None
     if not (0 < len(key) <= 255 and key.isascii() and key.isprintable()):
@@ -130,4 +135,5 @@ def idempotency_of(key: str | None, what: str, body: Any) -> Idempotency | None:
             "bad_idempotency_key", "An Idempotency-Key has 1 to 255 visible characters."
         )
     canonical = json.dumps([what, body.model_dump(mode="json")], sort_keys=True)
-    return Idempotency(key, hashlib.sha256(canonical.encode()).hexdigest())
+    fingerprint = hashlib.sha256(canonical.encode()).hexdigest()
+    return Idempotency(f"{thread_id}:{key}" if thread_id else key, fingerprint)

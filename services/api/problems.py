@@ -9,7 +9,7 @@ import json
 from http import HTTPStatus
 from typing import Any, Final
 
-from litestar import MediaType, Request, Response
+from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 
 from shared.errors import (
@@ -24,19 +24,39 @@ from shared.errors import (
 from shared.observability import get_logger
 
 RETRY_AFTER_SECONDS: Final = 1
+FIELDS_MAX: Final = 20  # named in one answer
 PROBLEM_JSON: Final = "application/problem+json"
 
 log = get_logger()
 
-_CODES: Final[dict[type[HeadwaterError], tuple[int, str]]] = {
-    NotFound: (404, "not_found"),
-    ThreadBusy: (409, "thread_busy"),
-    QueueFull: (429, "queue_full"),
-    IdempotencyMismatch: (422, "idempotency_mismatch"),
-    LogUnavailable: (503, "log_unavailable"),
-    ArchiveUnavailable: (503, "archive_unavailable"),
+CODES: Final = {
+    "invalid_request": 400,
+    "bad_cursor": 400,
+    "cursor_ahead": 400,
+    "bad_idempotency_key": 400,
+    "nothing_to_change": 400,
+    "unknown_agent": 400,
+    "unauthorized": 401,
+    "not_found": 404,
+    "method_not_allowed": 405,
+    "thread_busy": 409,
+    "body_too_large": 413,
+    "unsupported_media_type": 415,
+    "idempotency_mismatch": 422,
+    "queue_full": 429,
+    "internal_error": 500,
+    "log_unavailable": 503,
+    "archive_unavailable": 503,
 }
-_HTTP_CODES: Final = {
+_OF_ERRORS: Final[dict[type[HeadwaterError], str]] = {
+    NotFound: "not_found",
+    ThreadBusy: "thread_busy",
+    QueueFull: "queue_full",
+    IdempotencyMismatch: "idempotency_mismatch",
+    LogUnavailable: "log_unavailable",
+    ArchiveUnavailable: "archive_unavailable",
+}
+_OF_STATUSES: Final = {  # of refusals that the framework decides on
     400: "invalid_request",
     401: "unauthorized",
     404: "not_found",
@@ -57,8 +77,9 @@ class BadRequest(HTTPException):
 
 
 def problem(
-    status: int, code: str, detail: str, *, headers: dict[str, str] | None = None, **more: Any
+    code: str, detail: str, *, headers: dict[str, str] | None = None, **more: Any
 ) -> Response[bytes]:
+    status = CODES[code]
     body = {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,
@@ -75,31 +96,32 @@ def problem(
     )
 
 
-def on_headwater_error(_: Request[Any, Any, Any], error: HeadwaterError) -> Response[bytes]:
-    status, code = _CODES.get(type(error), (500, "internal_error"))
-    if status == 500:
-        log.error("unexpected refusal", error=repr(error))
-        return problem(500, "internal_error", "Something went wrong on our side.")
-    passing = status in (503, 429)
+def on_headwater_error(request: Request[Any, Any, Any], error: HeadwaterError) -> Response[bytes]:
+    code = _OF_ERRORS.get(type(error))
+    if code is None:
+        return on_unexpected(request, error)
+    passing = CODES[code] in (429, 503)
     headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if passing else None
-    return problem(status, code, str(error), headers=headers)
+    return problem(code, str(error), headers=headers)
 
 
-def on_http_error(_: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
-    code = error.code if isinstance(error, BadRequest) else _HTTP_CODES.get(error.status_code)
+def on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+    code = error.code if isinstance(error, BadRequest) else _OF_STATUSES.get(error.status_code)
+    if code is None:
+        return on_unexpected(request, error)
     headers = dict(error.headers or {})
-    if error.status_code == 401:
+    if code == "unauthorized":
         headers["WWW-Authenticate"] = "Bearer"
-    more = {"errors": _fields(error)} if isinstance(error, ValidationException) else {}
-    detail = "The request is not valid." if more else error.detail
-    if error.status_code == 404:
-        detail = str(NotFound())
-    return problem(error.status_code, code or "http_error", detail, headers=headers, **more)
+    if code == "not_found":
+        return problem(code, str(NotFound()))
+    if isinstance(error, ValidationException):
+        return problem(code, "The request is not valid.", headers=headers, errors=_fields(error))
+    return problem(code, error.detail, headers=headers)
 
 
 def on_unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     log.error("request failed", path=request.scope["path"], exc_info=error)
-    return problem(500, "internal_error", "Something went wrong on our side.")
+    return problem("internal_error", "Something went wrong on our side.")
 
 
 def _fields(error: ValidationException) -> list[dict[str, str]]:
@@ -107,8 +129,7 @@ def _fields(error: ValidationException) -> list[dict[str, str]]:
     extra = error.extra if isinstance(error.extra, list) else []
     return [
         {"field": str(item.get("key", "body")), "message": str(item.get("message", "invalid"))}
-        for item in extra
-        if isinstance(item, dict)
+        for item in extra[:FIELDS_MAX]
     ]
 
 
@@ -117,4 +138,3 @@ HANDLERS: Final[dict[Any, Any]] = {
     HTTPException: on_http_error,
     Exception: on_unexpected,
 }
-JSON: Final = MediaType.JSON

@@ -7,8 +7,6 @@ import secrets
 import time
 from typing import Any, Final
 
-from litestar.enums import ScopeType
-from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared.observability import bound, get_logger
@@ -18,34 +16,32 @@ _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 log = get_logger()
 
 
-class RequestContext(ASGIMiddleware):
-    """Echoes a well-formed ``X-Request-Id``, or makes one. One log line a request, no bodies."""
+class RequestContext:
+    """Around the whole application, so that no answer is without it.
 
-    scopes = (ScopeType.HTTP,)
+    Echoes a well-formed ``X-Request-Id``, or makes one. One log line a request, no bodies.
+    """
 
-    async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
-        given = next((v for k, v in scope["headers"] if k == b"x-request-id"), b"")
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
         request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8).encode()
-        status: list[int] = []
+        line: dict[str, Any] = {"method": scope["method"], "path": scope["path"]}
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                status.append(message["status"])
+                line["status"] = message["status"]
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
             await send(message)
 
         began = time.monotonic()
         with bound(request_id=request_id.decode()):
             try:
-                await next_app(scope, receive, send_with_id)
+                await self._app(scope, receive, send_with_id)
             finally:
-                log.debug("request", **_line(scope, status, began))
-
-
-def _line(scope: Scope, status: list[int], began: float) -> dict[str, Any]:
-    return {
-        "method": scope.get("method"),
-        "path": scope["path"],
-        "status": status[0] if status else None,
-        "ms": round((time.monotonic() - began) * 1000, 1),
-    }
+                log.debug("request", **line, ms=round((time.monotonic() - began) * 1000, 1))

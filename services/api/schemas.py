@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+import json
+import math
+from typing import Annotated, Any, Final, Literal, cast
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -11,22 +13,46 @@ from shared.events import ThreadStatus, Usage
 
 MESSAGE_CHARS_MAX: Final = 65_536
 TITLE_CHARS_MAX: Final = 256
-METADATA_KEYS_MAX: Final = 64
-METADATA_BYTES_MAX: Final = 16 * 1024
+METADATA_BYTES_MAX: Final = 16 * 1024  # as JSON
+METADATA_DEPTH_MAX: Final = 16
+INTEGER_MAX: Final = 2**53  # RFC 7493 §2.2: beyond it, readers disagree
 
 
 def _clean(text: str) -> str:
-    if "\x00" in text:
+    """Refuses what Postgres cannot store or UTF-8 cannot say."""
+    if "\0" in text:
         raise ValueError("must not contain U+0000")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("must not contain half a surrogate pair") from None
     return text
 
 
 def _small(metadata: dict[str, Any]) -> dict[str, Any]:
-    if len(metadata) > METADATA_KEYS_MAX or len(repr(metadata)) > METADATA_BYTES_MAX:
-        raise ValueError(f"at most {METADATA_KEYS_MAX} keys and {METADATA_BYTES_MAX} bytes")
-    if "\x00" in repr(metadata) or "\\x00" in repr(metadata):
-        raise ValueError("must not contain U+0000")
+    _check(metadata, METADATA_DEPTH_MAX)
+    if len(json.dumps(metadata, ensure_ascii=False).encode()) > METADATA_BYTES_MAX:
+        raise ValueError(f"at most {METADATA_BYTES_MAX} bytes of JSON")
     return metadata
+
+
+def _check(value: object, depth: int) -> None:
+    """Walk JSON that every reader must understand alike. Raises ValueError."""
+    if depth < 0:
+        raise ValueError(f"at most {METADATA_DEPTH_MAX} levels deep")
+    match value:
+        case str():
+            _clean(value)
+        case int() if abs(value) > INTEGER_MAX:
+            raise ValueError("integers from -2**53 to 2**53")
+        case float() if not math.isfinite(value):
+            raise ValueError("numbers that are finite")
+        case dict() | list():
+            inner = cast("dict[str, object] | list[object]", value)
+            for part in (*inner, *inner.values()) if isinstance(inner, dict) else inner:
+                _check(part, depth - 1)
+        case _:
+            pass
 
 
 Text = Annotated[str, Field(min_length=1, max_length=MESSAGE_CHARS_MAX), AfterValidator(_clean)]
@@ -159,3 +185,19 @@ class AgentView(View):
 
 class AgentPage(View):
     items: list[AgentView]
+
+
+class EventPage(View):
+    """Events as their stream has them; ``next_cursor`` is None once `done` was given."""
+
+    items: list[dict[str, Any]]
+    next_cursor: str | None
+
+
+class HealthView(View):
+    status: Literal["ok"] = "ok"
+
+
+class ReadinessView(View):
+    status: Literal["ready", "not ready"]
+    problems: list[str]

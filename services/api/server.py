@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Final
 
 import uvicorn
@@ -23,7 +23,7 @@ class _Server(uvicorn.Server):
     """Leaves signals to the process: draining comes before closing."""
 
     @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
+    def capture_signals(self) -> Generator[None]:
         yield
 
 
@@ -40,6 +40,7 @@ class GatewayService:
             port=port,
             loop="uvloop",
             http="httptools",
+            lifespan="off",  # the service starts and stops its parts itself
             backlog=BACKLOG,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             access_log=False,
@@ -49,6 +50,12 @@ class GatewayService:
         self._address = f"{host}:{port}"
         self._server = _Server(config)
         self._serving: asyncio.Task[None] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it listens, once started; with port 0, the port the system chose."""
+        port = self._server.servers[0].sockets[0].getsockname()[1]
+        return f"http://{self._server.config.host}:{port}"
 
     async def start(self) -> None:
         await prepare(self._redis, self._partitions)

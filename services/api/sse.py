@@ -1,67 +1,86 @@
 """Server-Sent Events: framing, keep-alive, and an honest end.
 
-A body never ends cleanly without ``done``: when the gateway drains, the last event is ``reconnect``
-with a ``retry:`` that spreads clients over a second.
+A body never ends cleanly without ``done``: when the gateway drains, or the caller's token ends, the
+last event is ``reconnect`` with a ``retry:`` that spreads clients over a second.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager
+from operator import attrgetter
 from typing import Final
 
 from litestar.response import Stream
 
 from services.api.feed import Feed
-from services.api.jobs import of_job
-from shared.codec import sse_frame
+from services.api.follower import Follower
+from services.api.jobs import events_of
+from shared.codec import Record, sse_frame
 from shared.hot_state import Job
 from shared.thread_log import Thread
 
+MEDIA_TYPE: Final = "text/event-stream"
 RECONNECT_MS_MIN, RECONNECT_MS_MAX = 100, 1100
 PING: Final = b": ping\n\n"
 HEADERS: Final = {
     "Cache-Control": "no-store",
     "X-Accel-Buffering": "no",  # nginx would hold tokens back
 }
+_SEQ: Final[Callable[[Record], int]] = attrgetter("seq")
+_POSITION: Final[Callable[[Record], int]] = attrgetter("position")
 
 
 def event_stream(body: AsyncIterator[bytes], *, headers: dict[str, str] | None = None) -> Stream:
     return Stream(
-        body,
-        media_type="text/event-stream",
-        headers={**HEADERS, **(headers or {})},
-        status_code=200,
+        body, media_type=MEDIA_TYPE, headers={**HEADERS, **(headers or {})}, status_code=200
     )
+
+
+def job_stream(feed: Feed, job: Job, *, after: int, until: int) -> AsyncIterator[bytes]:
+    """The job's events behind a seq; ends after ``done``, or when the caller's token does."""
+    if job.is_over and after >= job.last_seq:
+        return _nothing()
+    place, wanted = job.first + after, events_of(job, after=after)
+    following = feed.follow(job.thread_id, after=place, wanted=wanted)
+    return _stream(following, _SEQ, last="done", until=until)
+
+
+def thread_stream(feed: Feed, thread: Thread, *, after: int, until: int) -> AsyncIterator[bytes]:
+    """The thread's events behind a position; ends with the thread, or with the caller's token."""
+    following = feed.follow(thread.thread_id, after=after)
+    return _stream(following, _POSITION, last="thread.deleted", until=until)
+
+
+async def _stream(
+    following: AbstractContextManager[Follower],
+    cursor: Callable[[Record], int],
+    *,
+    last: str,
+    until: int,
+) -> AsyncIterator[bytes]:
+    with following as follower:
+        while time.time() < until:
+            records = await follower.next()
+            if records:
+                yield b"".join([sse_frame(cursor(record), record) for record in records])
+                if any(record.type == last for record in records):
+                    return
+            elif follower.draining:
+                break
+            else:
+                yield PING
+    yield reconnect_frame()
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    for chunk in ():
+        yield chunk
 
 
 def reconnect_frame() -> bytes:
     """Asks the client to come back, with its cursor, after a moment of its own."""
     retry = random.randint(RECONNECT_MS_MIN, RECONNECT_MS_MAX)
     return b"event: reconnect\nretry: %d\ndata: {}\n\n" % retry
-
-
-async def job_stream(feed: Feed, job: Job, *, after: int) -> AsyncIterator[bytes]:
-    """The job's events behind a seq; ends after ``done``."""
-    place, top = job.first + after, job.first + job.last_seq
-    if job.is_over and after >= job.last_seq:
-        return
-    with feed.follow(job.thread_id, after=place, top=top) as follower:
-        async for records in of_job(job, follower, after=after):
-            yield b"".join([sse_frame(r.seq, r) for r in records]) if records else PING
-        if follower.draining:
-            yield reconnect_frame()
-
-
-async def thread_stream(feed: Feed, thread: Thread, *, after: int) -> AsyncIterator[bytes]:
-    """The thread's events behind a position; ends when the thread is deleted."""
-    with feed.follow(thread.thread_id, after=after, top=thread.position) as follower:
-        while not follower.draining:
-            records = await follower.next()
-            if records:
-                yield b"".join([sse_frame(r.position, r) for r in records])
-                if any(record.type == "thread.deleted" for record in records):
-                    return
-            elif not follower.draining:
-                yield PING
-        yield reconnect_frame()

@@ -8,17 +8,19 @@ what it did in its next read, on any gateway, without waiting for the persister.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 from services.api.cursors import ThreadCursor
-from services.api.queries import threads_page
+from services.api.queries import ThreadQuery, threads_page
 from shared.archive import Archive
-from shared.errors import NotFound
-from shared.events import ThreadCreated, ThreadDeleted, ThreadStatus, ThreadUpdated, utc_now
+from shared.errors import LogUnavailable, NotFound
+from shared.events import ThreadCreated, ThreadDeleted, ThreadUpdated
 from shared.hot_state import HotState
 from shared.ids import is_thread_id, new_thread_id, thread_id_for_key
 from shared.log_protocol import Idempotency, ThreadNotLoaded
 from shared.thread_log import Thread, ThreadLog
+from shared.times import utc_now
 
 LOADS_MAX: Final = 3  # of one thread in one request: it may expire again in between
 
@@ -29,43 +31,30 @@ class Threads:
     def __init__(self, log: ThreadLog, hot: HotState, archive: Archive) -> None:
         self._log, self._hot, self._archive = log, hot, archive
 
+    async def known(self, thread_id: str) -> Thread | None:
+        """The thread, whoever owns it and also when it is deleted."""
+        return await self._hot.thread(thread_id) or await self._archive.thread(thread_id)
+
     async def get(self, user: str, thread_id: str) -> Thread:
         """Raises NotFound: no such thread, or not this user's, or deleted."""
-        if not is_thread_id(thread_id):
-            raise NotFound()
-        thread = await self._hot.thread(thread_id) or await self._archive.thread(thread_id)
+        thread = await self.known(thread_id) if is_thread_id(thread_id) else None
         if thread is None or thread.owner != user or thread.is_gone:
             raise NotFound()
         return thread
 
-    async def list(
-        self,
-        user: str,
-        *,
-        status: ThreadStatus | None,
-        agent: str | None,
-        limit: int,
-        cursor: ThreadCursor | None,
-    ) -> tuple[list[Thread], ThreadCursor | None]:
+    async def list(self, user: str, query: ThreadQuery) -> tuple[list[Thread], ThreadCursor | None]:
         """One page, newest activity first, and the cursor of the next one."""
-        dirty = await self._hot.dirty_threads(user)
-        names = [thread.thread_id for thread in dirty]
+        dirty = [thread for thread in await self._hot.dirty_threads(user) if thread.owner == user]
         found = await threads_page(
-            self._archive, user, status=status, agent=agent, limit=limit + 1, cursor=cursor,
-            without=names,
-        )  # fmt: skip
-        found += [
-            thread
-            for thread in dirty
-            if thread.owner == user
-            and not thread.is_gone
-            and status in (None, thread.status)
-            and agent in (None, thread.agent)
-            and (cursor is None or ThreadCursor.of(thread) < cursor)
-        ]
+            self._archive,
+            user,
+            replace(query, limit=query.limit + 1),
+            without=[thread.thread_id for thread in dirty],
+        )
+        found += filter(query.fits, dirty)
         found.sort(key=ThreadCursor.of, reverse=True)
-        page = found[:limit]
-        return page, ThreadCursor.of(page[-1]) if len(found) > limit else None
+        page = found[: query.limit]
+        return page, ThreadCursor.of(page[-1]) if len(found) > query.limit else None
 
     async def create(
         self,
@@ -76,18 +65,25 @@ class Threads:
         metadata: dict[str, Any],
         idempotency: Idempotency | None,
     ) -> Thread:
-        """Raises IdempotencyMismatch."""
-        thread_id = thread_id_for_key(user, idempotency.key) if idempotency else new_thread_id()
+        """Raises IdempotencyMismatch.
+
+        A key names its thread for good. One that was made longer ago than keys are remembered, and
+        that Redis has let go, is what Postgres has, not a new thread in its place.
+        """
         event = ThreadCreated(
-            thread_id=thread_id, at=utc_now(), owner=user, title=title, agent=agent,
+            thread_id=thread_id_for_key(user, idempotency.key) if idempotency else new_thread_id(),
+            at=utc_now(),
+            owner=user,
+            title=title,
+            agent=agent,
             metadata=metadata,
-        )  # fmt: skip
+        )
+        if idempotency and await self._hot.thread(event.thread_id) is None:
+            archived = await self._archive.thread(event.thread_id)
+            if archived is not None and not archived.is_gone:
+                await self._log.load(archived)
         created_at = await self._log.create_thread(event, idempotency=idempotency)
-        return Thread(
-            thread_id=thread_id, owner=user, state="PENDING", status="active", title=title,
-            agent=agent, created_at=created_at, updated_at=created_at, position=1, seq=1,
-            archived=0, processing=0, metadata=metadata,
-        )  # fmt: skip
+        return _created(event, created_at)
 
     async def update(self, user: str, event: ThreadUpdated) -> Thread:
         """Raises NotFound."""
@@ -111,4 +107,22 @@ class Threads:
                 if thread is None:
                     raise NotFound() from None
                 await self._log.load(thread)
-        raise NotFound()
+        raise LogUnavailable("The thread leaves Redis faster than it is loaded.")
+
+
+def _created(event: ThreadCreated, created_at: str) -> Thread:
+    return Thread(
+        thread_id=event.thread_id,
+        owner=event.owner,
+        state="PENDING",
+        status="active",
+        title=event.title,
+        agent=event.agent,
+        created_at=created_at,
+        updated_at=created_at,
+        position=1,
+        seq=1,
+        archived=0,
+        processing=0,
+        metadata=event.metadata,
+    )

@@ -1,4 +1,4 @@
-"""`python -m tests.bench`: first token, tokens per second and CPU per token, at 1, 16, 64 streams.
+"""`python -m tests.bench`: first token, cancel, tokens per second, CPU per token, 1 to 64 streams.
 
 Starts a cluster and a model server that does not wait, runs each measure in turn, prints a table
 and writes it as JSON. Bounded: about a minute.
@@ -13,6 +13,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,9 +25,12 @@ from infra.local.cluster import LocalCluster
 from infra.local.plan import Plan
 from tests.bench.cpu import CpuMeter
 from tests.bench.streams import Answer, post
+from tests.support.gateway_client import GatewayClient
 
 SERVICES = ("valkey", "postgres", "persister-1", "orchestrator-1", "api-1")
 FIRST_TOKEN_RUNS = 50
+CANCEL_RUNS = 20
+CANCEL_AT_SEQ = 10
 TOKENS_PER_STREAM = 200
 STREAMS_PER_LEVEL = {1: 20, 16: 96, 64: 192}
 
@@ -77,6 +81,28 @@ class Bench:
             "over_max_ms": over[-1],
         }
 
+    async def cancel(self) -> dict[str, float]:
+        """Milliseconds from asking to cancel until the model server has lost its connection."""
+        took: list[float] = []
+        async with GatewayClient(self._cluster.url, self._token) as client:
+            for _ in range(CANCEL_RUNS):
+                job = await client.ask("cancel me", agent="slow")
+                async for event in client.events(job["job_id"]):
+                    if event["seq"] == CANCEL_AT_SEQ:
+                        break
+                aborted = (await self._stats(client))["aborted"]
+                asked = time.perf_counter()
+                await client.call("POST", f"/v1/jobs/{job['job_id']}/cancel")
+                while (await self._stats(client))["aborted"] == aborted:
+                    await asyncio.sleep(0.001)
+                took.append((time.perf_counter() - asked) * 1000)
+                await client.follow(job["job_id"])
+        return {"p50_ms": statistics.median(took), "max_ms": max(took)}
+
+    async def _stats(self, client: GatewayClient) -> dict[str, Any]:
+        async with client.session.get(self._model_url.removesuffix("/v1") + "/stats") as response:
+            return await response.json()
+
     async def throughput(self, streams: int) -> dict[str, Any]:
         """Tokens per second delivered and CPU seconds per 10,000 of them."""
         total = STREAMS_PER_LEVEL[streams]
@@ -116,6 +142,7 @@ async def measure(cluster: LocalCluster, model_url: str, model: str) -> dict[str
     for _ in range(10):
         await bench.ask()
     result: dict[str, Any] = {"first_token": await bench.first_token()}
+    result["cancel"] = await bench.cancel()
     result["throughput"] = [await bench.throughput(streams) for streams in STREAMS_PER_LEVEL]
     return result
 
@@ -123,6 +150,8 @@ async def measure(cluster: LocalCluster, model_url: str, model: str) -> dict[str
 def show(result: dict[str, Any]) -> None:
     first = {name: round(value, 2) for name, value in result["first_token"].items()}
     sys.stdout.write(f"first token, 1 stream: {first}\n")
+    cancel = {name: round(value, 2) for name, value in result["cancel"].items()}
+    sys.stdout.write(f"cancel until the model is let go: {cancel}\n")
     for row in result["throughput"]:
         sys.stdout.write(
             f"{row['streams']:>4} streams  {row['tokens_per_second']:>8} tokens/s"
@@ -140,7 +169,14 @@ def main() -> None:
     if asked.delay_ms:
         model += f",delay_ms={asked.delay_ms:g}"
     with tempfile.TemporaryDirectory(prefix="headwater-bench-") as folder, model_server() as url:
-        env = {"HEADWATER_LLM_MODEL": model, "HEADWATER_LOG_LEVEL": "WARNING"}
+        agents = Path(folder) / "agents.json"
+        slow = {"name": "slow", "model": "fake:tokens=500,delay_ms=10"}
+        agents.write_text(json.dumps({"agents": [{"name": "default"}, slow]}))
+        env = {
+            "HEADWATER_LLM_MODEL": model,
+            "HEADWATER_LOG_LEVEL": "WARNING",
+            "HEADWATER_AGENTS_FILE": str(agents),
+        }
         plan = Plan(data_dir=Path(folder), llm_base_url=url, env=env)
         with LocalCluster(plan) as cluster:
             result = uvloop.run(measure(cluster, url, model))

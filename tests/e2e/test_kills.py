@@ -61,5 +61,9 @@ async def test_ending_a_process_mid_stream_loses_nothing(
     cluster.kill(TIERS[tier][0], sent)
     await asyncio.gather(*following)
     await _checked(client, cluster.database_url, jobs, viewers)
+    pause = max(seen.longest_pause_seconds for seen in viewers)
+    attempts = max(seen.events[-1]["attempt"] for seen in viewers)
+    connections = max(seen.connections for seen in viewers)
+    print(f"{tier} {sent.name}: pause {pause:.2f} s, {attempts=}, {connections=}")  # noqa: T201
     after = await client.ask("still there?", agent="quick")
     assert (await client.follow(after["job_id"])).events[-1]["status"] == "done"

@@ -6,24 +6,33 @@ from typing import Any
 
 from litestar import Response
 
+from services.api.authentication import Caller
 from services.api.feed import Feed
 from services.api.jobs import JobsOfUser
+from services.api.post_message import Asking, Question
 from services.api.schemas import AcceptedView
 from services.api.sse import event_stream, job_stream
-from shared.event_log import Accepted
+from shared.log_protocol import Idempotency
 
 
-async def answer_of(
-    user: str, accepted: Accepted, jobs: JobsOfUser, feed: Feed, *, stream: bool
-) -> Response[Any]:
-    location = {"Location": f"/v1/jobs/{accepted.job_id}"}
-    if not stream:
-        view = AcceptedView(
-            message_id=accepted.message_id,
-            job_id=accepted.job_id,
-            thread_id=accepted.thread_id,
-            trace_id=accepted.trace_id,
-        )
-        return Response(view, status_code=202, headers=location)
-    job = await jobs.get(user, accepted.job_id)
-    return event_stream(job_stream(feed, job, after=0), headers=location)
+class Answers:
+    def __init__(self, asking: Asking, jobs: JobsOfUser, feed: Feed) -> None:
+        self._asking, self._jobs, self._feed = asking, jobs, feed
+
+    async def to(
+        self, caller: Caller, question: Question, idempotency: Idempotency | None, *, stream: bool
+    ) -> Response[Any]:
+        """Ask, and answer with the job's ids or, with ``stream``, with its events."""
+        accepted = await self._asking.ask(caller, question, idempotency)
+        location = {"Location": f"/v1/jobs/{accepted.job_id}"}
+        if not stream:
+            view = AcceptedView(
+                message_id=accepted.message_id,
+                job_id=accepted.job_id,
+                thread_id=accepted.thread_id,
+                trace_id=accepted.trace_id,
+            )
+            return Response(view, status_code=202, headers=location)
+        job = await self._jobs.get(caller.user, accepted.job_id)
+        events = job_stream(self._feed, job, after=0, until=caller.expires_at)
+        return event_stream(events, headers=location)

@@ -2,62 +2,82 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, cast
 
 from litestar import Request, Response, get, post
-from litestar.di import NamedDependency
+from litestar.di import NamedDependency, Provide
 from litestar.openapi import ResponseSpec
 from litestar.params import FromPath, JSONBody, QueryParameter, SkipValidation
 
-from services.api.cursors import event_cursor
 from services.api.feed import Feed
 from services.api.jobs import PAGE_EVENTS_MAX, JobsOfUser, check_cursor
-from services.api.post_message import Asking, idempotency_of
-from services.api.routes.answers import answer_of
-from services.api.routes.threads import IdempotencyKey, LastEventId, Optional
+from services.api.post_message import Question, idempotency_of
+from services.api.routes.answers import Answers
+from services.api.routes.documented import EVENT_STREAM, PageOrStream, refusals
+from services.api.routes.json_bodies import takes_json
+from services.api.routes.parameters import IdempotencyKey, event_place
 from services.api.schemas import (
     AcceptedView,
     CreateJob,
+    EventPage,
     JobErrorView,
     JobStatusView,
     JobView,
 )
 from services.api.sse import event_stream, job_stream
-from shared.codec import decode_event, json_page
+from shared.codec import Record, decode_event, json_page
 from shared.events import Done, ErrorRaised
 from shared.hot_state import Job
 
-EventLimit = Annotated[int, QueryParameter(ge=1, le=PAGE_EVENTS_MAX)]
-EventFormat = Annotated[Literal["sse", "json"], QueryParameter(name="format")]
+
+@dataclass(frozen=True, slots=True)
+class EventQuery:
+    """Which of a job's events, and how."""
+
+    after: int
+    format: Literal["sse", "json"]
+    limit: int
+
+
+async def event_query(
+    place: NamedDependency[SkipValidation[int]],
+    form: Annotated[Literal["sse", "json"], QueryParameter(name="format")] = "sse",
+    limit: Annotated[int, QueryParameter(ge=1, le=PAGE_EVENTS_MAX)] = 500,
+) -> EventQuery:
+    return EventQuery(place, form, limit)
 
 
 @post(
     "/v1/jobs",
     status_code=202,
     summary="Ask a question, in a new thread if none is named",
-    responses={202: ResponseSpec(AcceptedView, generate_examples=False)},
-)
+    guards=[takes_json],
+    responses={
+        **refusals(
+            "not_found", "unknown_agent", "bad_idempotency_key", "thread_busy",
+            "idempotency_mismatch", "queue_full", "archive_unavailable", body=True,
+        ),
+        200: EVENT_STREAM,
+        202: ResponseSpec(AcceptedView, generate_examples=False, description="It will be answered"),
+    },
+)  # fmt: skip
 async def create_job(
     request: Request[Any, Any, Any],
     data: JSONBody[CreateJob],
-    asking: NamedDependency[SkipValidation[Asking]],
-    jobs: NamedDependency[SkipValidation[JobsOfUser]],
-    feed: NamedDependency[SkipValidation[Feed]],
-    idempotency_key: IdempotencyKey,
+    answers: NamedDependency[SkipValidation[Answers]],
+    idempotency_key: IdempotencyKey = None,
 ) -> Response[Any]:
-    accepted = await asking.ask(
-        request.user,
-        data.query,
-        thread_id=data.thread_id,
-        agent=data.agent,
-        metadata=data.metadata,
-        on_busy=data.on_busy,
-        idempotency=idempotency_of(idempotency_key, "create_job", data),
-    )
-    return await answer_of(request.user.user, accepted, jobs, feed, stream=data.stream)
+    question = Question(data.query, data.thread_id, data.agent, data.metadata, data.on_busy)
+    named = idempotency_of(idempotency_key, "create_job", data, thread_id=data.thread_id)
+    return await answers.to(request.user, question, named, stream=data.stream)
 
 
-@get("/v1/jobs/{job_id:str}", summary="Get a job")
+@get(
+    "/v1/jobs/{job_id:str}",
+    summary="Get a job",
+    responses=refusals("not_found", "archive_unavailable"),
+)
 async def get_job(
     request: Request[Any, Any, Any],
     job_id: FromPath[str],
@@ -71,34 +91,30 @@ async def get_job(
 @get(
     "/v1/jobs/{job_id:str}/events",
     summary="Follow a job by Server-Sent Events, or read a page of its events",
+    dependencies={"place": Provide(event_place), "wanted": Provide(event_query)},
+    operation_class=PageOrStream,
+    responses=refusals("not_found", "bad_cursor", "cursor_ahead", "archive_unavailable"),
 )
 async def job_events(
     request: Request[Any, Any, Any],
     job_id: FromPath[str],
     jobs: NamedDependency[SkipValidation[JobsOfUser]],
     feed: NamedDependency[SkipValidation[Feed]],
-    last_event_id: LastEventId,
-    after: Optional,
-    event_format: EventFormat = "sse",
-    limit: EventLimit = 500,
-) -> Response[Any]:
-    seq = event_cursor(last_event_id, after)
+    wanted: NamedDependency[SkipValidation[EventQuery]],
+) -> Response[EventPage]:
     job = await jobs.get(request.user.user, job_id)
-    check_cursor(job, seq)
-    if event_format == "sse":
-        return event_stream(job_stream(feed, job, after=seq))
-    records = await jobs.page(job, after=seq, limit=limit)
-    last = records[-1] if records else None
-    more = last is not None and not last.is_final
-    cursor = b'"%d"' % last.seq if last is not None and more else b"null"
-    body = b'{"items":%b,"next_cursor":%b}' % (json_page(records), cursor)
-    return Response(body, media_type="application/json")
+    check_cursor(job, wanted.after)
+    if wanted.format == "json":
+        return _page(job, wanted, await jobs.page(job, after=wanted.after, limit=wanted.limit))
+    events = job_stream(feed, job, after=wanted.after, until=request.user.expires_at)
+    return cast("Any", event_stream(events))
 
 
 @post(
     "/v1/jobs/{job_id:str}/cancel",
     status_code=200,
     summary="Cancel a job; what it has said is kept",
+    responses=refusals("not_found", "archive_unavailable"),
 )
 async def cancel_job(
     request: Request[Any, Any, Any],
@@ -106,6 +122,14 @@ async def cancel_job(
     jobs: NamedDependency[SkipValidation[JobsOfUser]],
 ) -> JobStatusView:
     return JobStatusView(job_id=job_id, status=await jobs.cancel(request.user.user, job_id))
+
+
+def _page(job: Job, wanted: EventQuery, records: list[Record]) -> Response[Any]:
+    """The records' own bytes, joined; the cursor goes on until ``done`` was given."""
+    last = records[-1].seq if records else wanted.after
+    cursor = b"null" if job.is_over and last >= job.last_seq else b'"%d"' % last
+    body = b'{"items":%b,"next_cursor":%b}' % (json_page(records), cursor)
+    return Response(body, media_type="application/json")
 
 
 def view_of(job: Job, error: Any) -> JobView:

@@ -9,59 +9,62 @@ from litestar.di import NamedDependency
 from litestar.openapi import ResponseSpec
 from litestar.params import FromPath, JSONBody, QueryParameter, SkipValidation
 
-from services.api.feed import Feed
-from services.api.jobs import JobsOfUser
 from services.api.messages import Messages
-from services.api.post_message import Asking, idempotency_of
-from services.api.routes.answers import answer_of
-from services.api.routes.threads import IdempotencyKey, Optional
+from services.api.post_message import Question, idempotency_of
+from services.api.routes.answers import Answers
+from services.api.routes.documented import EVENT_STREAM, refusals
+from services.api.routes.json_bodies import takes_json
+from services.api.routes.parameters import IdempotencyKey
 from services.api.schemas import AcceptedView, MessagePage, MessageView, PostMessage
-from services.api.threads import Threads
 from shared.states import MessageState
 from shared.transcript import Message
 
 Limit = Annotated[int, QueryParameter(ge=1, le=200)]
+Place = Annotated[str | None, QueryParameter(description="a message id, or an RFC 3339 time")]
 
 
 @post(
     "/v1/threads/{thread_id:str}/messages",
     status_code=202,
     summary="Post a message and have it answered",
-    responses={202: ResponseSpec(AcceptedView, generate_examples=False)},
-)
+    guards=[takes_json],
+    responses={
+        **refusals(
+            "not_found", "unknown_agent", "bad_idempotency_key", "thread_busy",
+            "idempotency_mismatch", "queue_full", "archive_unavailable", body=True,
+        ),
+        200: EVENT_STREAM,
+        202: ResponseSpec(AcceptedView, generate_examples=False, description="It will be answered"),
+    },
+)  # fmt: skip
 async def post_message(
     request: Request[Any, Any, Any],
     thread_id: FromPath[str],
     data: JSONBody[PostMessage],
-    asking: NamedDependency[SkipValidation[Asking]],
-    jobs: NamedDependency[SkipValidation[JobsOfUser]],
-    feed: NamedDependency[SkipValidation[Feed]],
-    idempotency_key: IdempotencyKey,
+    answers: NamedDependency[SkipValidation[Answers]],
+    idempotency_key: IdempotencyKey = None,
 ) -> Response[Any]:
-    accepted = await asking.ask(
-        request.user,
-        data.content,
-        thread_id=thread_id,
-        agent=data.agent,
-        metadata=data.metadata,
-        on_busy=data.on_busy,
-        idempotency=idempotency_of(idempotency_key, f"message {thread_id}", data),
-    )
-    return await answer_of(request.user.user, accepted, jobs, feed, stream=data.stream)
+    question = Question(data.content, thread_id, data.agent, data.metadata, data.on_busy)
+    named = idempotency_of(idempotency_key, "post_message", data, thread_id=thread_id)
+    return await answers.to(request.user, question, named, stream=data.stream)
 
 
-@get("/v1/threads/{thread_id:str}/messages", summary="Read a thread, oldest message first")
+@get(
+    "/v1/threads/{thread_id:str}/messages",
+    summary="Read a thread, oldest message first",
+    responses=refusals("not_found", "bad_cursor", "archive_unavailable"),
+)
 async def list_messages(
     request: Request[Any, Any, Any],
     thread_id: FromPath[str],
-    threads: NamedDependency[SkipValidation[Threads]],
     messages: NamedDependency[SkipValidation[Messages]],
-    before: Optional,
-    after: Optional,
+    before: Place = None,
+    after: Place = None,
     limit: Limit = 50,
 ) -> MessagePage:
-    thread = await threads.get(request.user.user, thread_id)
-    page = await messages.page(thread, before=before, after=after, limit=limit)
+    page = await messages.page(
+        request.user.user, thread_id, before=before, after=after, limit=limit
+    )
     return MessagePage(
         items=[view_of(message, state) for message, state in page.items],
         next_cursor=page.next_cursor,

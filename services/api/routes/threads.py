@@ -4,38 +4,56 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from litestar import Request, delete, get, patch, post
-from litestar.di import NamedDependency
-from litestar.params import FromPath, HeaderParameter, JSONBody, QueryParameter, SkipValidation
+from litestar import Request, Response, delete, get, patch, post
+from litestar.di import NamedDependency, Provide
+from litestar.params import FromPath, JSONBody, QueryParameter, SkipValidation
 from litestar.response import Stream
 
-from services.api.cursors import ThreadCursor, event_cursor
+from services.api.cursors import ThreadCursor
 from services.api.feed import Feed
-from services.api.post_message import idempotency_of
+from services.api.post_message import check_agent, idempotency_of
 from services.api.problems import BadRequest
+from services.api.queries import ThreadQuery
+from services.api.routes.documented import EVENT_STREAM, refusals
+from services.api.routes.json_bodies import takes_json
+from services.api.routes.parameters import IdempotencyKey, event_place
 from services.api.schemas import CreateThread, ThreadPage, ThreadView, UpdateThread
 from services.api.sse import event_stream, thread_stream
 from services.api.threads import Threads
 from shared.agents import Agent
-from shared.events import ThreadStatus, ThreadUpdated, utc_now
+from shared.events import ThreadStatus, ThreadUpdated
 from shared.thread_log import Thread
+from shared.times import utc_now
 
 Limit = Annotated[int, QueryParameter(ge=1, le=100)]
-IdempotencyKey = Annotated[str | None, HeaderParameter(name="Idempotency-Key", default=None)]
-LastEventId = Annotated[str | None, HeaderParameter(name="Last-Event-ID", default=None)]
-Optional = Annotated[str | None, QueryParameter(default=None)]
 
 
-@post("/v1/threads", summary="Create a thread")
+async def thread_query(
+    status: Annotated[ThreadStatus | None, QueryParameter()] = None,
+    agent: Annotated[str | None, QueryParameter(pattern=r"^[A-Za-z0-9._-]{1,64}$")] = None,
+    cursor: Annotated[str | None, QueryParameter(description="`next_cursor` of a page")] = None,
+    limit: Limit = 20,
+) -> ThreadQuery:
+    return ThreadQuery(limit, status, agent, ThreadCursor.decode(cursor) if cursor else None)
+
+
+@post(
+    "/v1/threads",
+    summary="Create a thread",
+    guards=[takes_json],
+    responses=refusals(
+        "unknown_agent", "bad_idempotency_key", "idempotency_mismatch", "archive_unavailable",
+        body=True,
+    ),
+)  # fmt: skip
 async def create_thread(
     request: Request[Any, Any, Any],
     data: JSONBody[CreateThread],
     threads: NamedDependency[SkipValidation[Threads]],
     agents: NamedDependency[SkipValidation[dict[str, Agent]]],
-    idempotency_key: IdempotencyKey,
-) -> ThreadView:
-    if data.agent is not None and data.agent not in agents:
-        raise BadRequest("unknown_agent", f"There is no agent {data.agent!r}.")
+    idempotency_key: IdempotencyKey = None,
+) -> Response[ThreadView]:
+    check_agent(agents, data.agent)
     thread = await threads.create(
         request.user.user,
         title=data.title,
@@ -43,32 +61,33 @@ async def create_thread(
         metadata=data.metadata,
         idempotency=idempotency_of(idempotency_key, "create_thread", data),
     )
-    return view_of(thread)
+    location = {"Location": f"/v1/threads/{thread.thread_id}"}
+    return Response(view_of(thread), headers=location)
 
 
-@get("/v1/threads", summary="List threads, newest activity first")
+@get(
+    "/v1/threads",
+    summary="List threads, newest activity first",
+    dependencies={"wanted": Provide(thread_query)},
+    responses=refusals("bad_cursor", "archive_unavailable"),
+)
 async def list_threads(
     request: Request[Any, Any, Any],
     threads: NamedDependency[SkipValidation[Threads]],
-    status: Annotated[ThreadStatus | None, QueryParameter(default=None)],
-    agent: Optional,
-    cursor: Optional,
-    limit: Limit = 20,
+    wanted: NamedDependency[SkipValidation[ThreadQuery]],
 ) -> ThreadPage:
-    page, following = await threads.list(
-        request.user.user,
-        status=status,
-        agent=agent,
-        limit=limit,
-        cursor=ThreadCursor.decode(cursor) if cursor else None,
-    )
+    page, following = await threads.list(request.user.user, wanted)
     return ThreadPage(
         items=[view_of(thread) for thread in page],
         next_cursor=following.encode() if following else None,
     )
 
 
-@get("/v1/threads/{thread_id:str}", summary="Get a thread")
+@get(
+    "/v1/threads/{thread_id:str}",
+    summary="Get a thread",
+    responses=refusals("not_found", "archive_unavailable"),
+)
 async def get_thread(
     request: Request[Any, Any, Any],
     thread_id: FromPath[str],
@@ -77,7 +96,12 @@ async def get_thread(
     return view_of(await threads.get(request.user.user, thread_id))
 
 
-@patch("/v1/threads/{thread_id:str}", summary="Rename, re-label or archive a thread")
+@patch(
+    "/v1/threads/{thread_id:str}",
+    summary="Rename, re-label or archive a thread",
+    guards=[takes_json],
+    responses=refusals("not_found", "nothing_to_change", "archive_unavailable", body=True),
+)
 async def update_thread(
     request: Request[Any, Any, Any],
     thread_id: FromPath[str],
@@ -91,7 +115,11 @@ async def update_thread(
     return view_of(await threads.update(request.user.user, event))
 
 
-@delete("/v1/threads/{thread_id:str}", summary="Delete a thread; its jobs are cancelled first")
+@delete(
+    "/v1/threads/{thread_id:str}",
+    summary="Delete a thread; its jobs are cancelled first",
+    responses=refusals("not_found", "archive_unavailable"),
+)
 async def delete_thread(
     request: Request[Any, Any, Any],
     thread_id: FromPath[str],
@@ -103,20 +131,23 @@ async def delete_thread(
 @get(
     "/v1/threads/{thread_id:str}/events",
     summary="Follow a thread by Server-Sent Events; `id` is the position",
+    dependencies={"place": Provide(event_place)},
+    responses={
+        **refusals("not_found", "bad_cursor", "cursor_ahead", "archive_unavailable"),
+        200: EVENT_STREAM,
+    },
 )
 async def thread_events(
     request: Request[Any, Any, Any],
     thread_id: FromPath[str],
     threads: NamedDependency[SkipValidation[Threads]],
     feed: NamedDependency[SkipValidation[Feed]],
-    last_event_id: LastEventId,
-    after: Optional,
+    place: NamedDependency[SkipValidation[int]],
 ) -> Stream:
-    position = event_cursor(last_event_id, after)
     thread = await threads.get(request.user.user, thread_id)
-    if position > thread.position:
+    if place > thread.position:
         raise BadRequest("cursor_ahead", f"The thread has only {thread.position} events so far.")
-    return event_stream(thread_stream(feed, thread, after=position))
+    return event_stream(thread_stream(feed, thread, after=place, until=request.user.expires_at))
 
 
 def view_of(thread: Thread) -> ThreadView:

@@ -1,0 +1,119 @@
+"""The feed's one connection to Redis: sharded pub/sub, its subscriptions in line with a wanted set.
+
+    want, drop ──▶ writer ──▶ SSUBSCRIBE, SUNSUBSCRIBE ──▶ ┐
+                                                           Redis
+    confirmed, heard ◀────────────── reader ◀───────────── ┘
+
+The connection is used as it is, without redis-py's PubSub: that makes a lost connection again by
+itself, in whichever task notices, and two tasks share this one. Here a loss ends both, and
+everything begins anew with every subscription.
+
+Failures
+    Connection lost, killed   Made again after RECONNECT_SECONDS. Every subscription is confirmed
+                              again, which tells the listener that it may have missed something.
+    Peer silently gone        After LISTEN_SECONDS of silence it is pinged; as much again without
+                              a word, and the connection is lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final, cast
+
+from shared.keys import PartitionKeys
+from shared.observability import get_logger
+from shared.redis_client import Redis, RedisError
+
+LISTEN_SECONDS: Final = 5.0
+RECONNECT_SECONDS: Final = 0.1
+
+log = get_logger()
+
+
+class _Silent(RedisError):
+    """The other end no longer answers."""
+
+
+class Channels:
+    """Tells ``confirmed`` of every subscription the server made, ``heard`` of every publish."""
+
+    def __init__(
+        self,
+        redis: Redis,
+        *,
+        confirmed: Callable[[bytes], None],
+        heard: Callable[[bytes, bytes], None],
+    ) -> None:
+        self._redis = redis
+        self._confirmed, self._heard = confirmed, heard
+        self._wanted: set[bytes] = {PartitionKeys(0).feeds.encode()}  # never empty
+        self._changed: set[bytes] = set()
+        self._change = asyncio.Event()
+
+    def want(self, channel: bytes) -> None:
+        self._wanted.add(channel)
+        self._mark(channel)
+
+    def drop(self, channel: bytes) -> None:
+        self._wanted.discard(channel)
+        self._mark(channel)
+
+    async def listen(self) -> None:
+        """Until cancelled."""
+        while True:
+            try:
+                await self._hold_connection()
+            except* RedisError as lost:
+                reasons = [type(error).__name__ for error in lost.exceptions]
+                log.warning("feed connection lost", reasons=reasons)
+            await asyncio.sleep(RECONNECT_SECONDS)
+
+    def _mark(self, channel: bytes) -> None:
+        self._changed.add(channel)
+        self._change.set()
+
+    async def _hold_connection(self) -> None:
+        pool = cast("Any", self._redis.connection_pool)
+        connection = await pool.get_connection()
+        try:
+            self._changed.clear()
+            await connection.send_command("SSUBSCRIBE", *self._wanted)
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._write(connection))
+                tasks.create_task(self._read(connection))
+        finally:
+            await connection.disconnect(nowait=True)
+            await pool.release(connection)
+
+    async def _write(self, connection: Any) -> None:
+        while True:
+            await self._change.wait()
+            self._change.clear()
+            changed, self._changed = self._changed, set()
+            if wanted := changed & self._wanted:
+                await connection.send_command("SSUBSCRIBE", *wanted)
+            if unwanted := changed - self._wanted:
+                await connection.send_command("SUNSUBSCRIBE", *unwanted)
+
+    async def _read(self, connection: Any) -> None:
+        pinged = False
+        while True:
+            message = await connection.read_response(timeout=LISTEN_SECONDS, push_request=True)
+            if message is not None:
+                pinged = False
+                self._tell(message)
+            elif pinged:
+                raise _Silent(f"no word in {2 * LISTEN_SECONDS} s")
+            else:
+                pinged = True
+                await connection.send_command("PING")
+
+    def _tell(self, message: Any) -> None:
+        match message:
+            case [b"smessage", channel, payload]:
+                self._heard(channel, payload)
+            case [b"ssubscribe", channel, _]:
+                self._confirmed(channel)
+            case _:
+                pass  # a farewell to a channel, or the answer to a ping

@@ -1,0 +1,36 @@
+"""Bodies are JSON in UTF-8: what is not is refused before anybody looks into it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from litestar import Request
+from litestar.connection import ASGIConnection
+from litestar.exceptions import ClientException
+from litestar.handlers import BaseRouteHandler
+
+
+class UnsupportedMediaType(ClientException):
+    """Another content type than the route takes."""
+
+    status_code = 415
+
+
+def takes_json(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+    """A guard. Raises UnsupportedMediaType for a body that says to be something else."""
+    media_type = connection.headers.get("content-type", "application/json")
+    if media_type.partition(";")[0].strip().lower() != "application/json":
+        raise UnsupportedMediaType("The body must be application/json.")
+
+
+class JsonRequest(Request[Any, Any, Any]):
+    """Refuses also what the decoder fails on with an error that is not its own."""
+
+    async def json(self) -> Any:
+        """Raises ClientException."""
+        try:
+            return await super().json()
+        except UnicodeDecodeError:
+            raise ClientException("The body is not UTF-8.") from None
+        except RecursionError:
+            raise ClientException("The body is nested too deep.") from None

@@ -1,0 +1,171 @@
+"""The documents do not lie about what can be looked up: paths, commands, links, snippets."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.style.documents import (
+    DECISIONS,
+    Fence,
+    anchors,
+    documents,
+    fences,
+    links,
+    prose,
+    section,
+    spans,
+)
+from tests.style.generated import BLOCKS, with_blocks
+from tests.style.sources import ROOT, name_of, text, text_files
+
+TREES: Final = ("shared", "services", "infra", "tests", "docs", ".ci")
+PATH: Final = re.compile(
+    rf"(?:{'|'.join(map(re.escape, TREES))})/[\w./*-]*|[\w.-]+\.(?:md|toml|in)"
+)
+NAMED: Final = re.compile(
+    r"(?<![\w./-])(?:shared|services|infra|tests|docs)/[\w./-]+\.(?:py|md|lua)"
+)
+TARGET: Final = re.compile(r"\bmake ([a-z]+)\b")
+PROGRAM: Final = re.compile(r"python -m ([\w.]+)")
+ASSIGNED: Final = re.compile(r"\bHEADWATER_[A-Z_]+\b")
+DECISION: Final = re.compile(r"(\d{4})-[a-z0-9-]+\.md")
+DECISION_SAYS: Final = ("Context", "Options", "Choice", "Consequences")
+COMMAND: Final = re.compile(r"^\$ (.+(?:\\\n.*)*)", re.MULTILINE)
+
+ALL_FENCES: Final = [fence for document in documents() for fence in fences(document)]
+every_document = pytest.mark.parametrize("document", documents(), ids=name_of)
+
+
+def of_language(*languages: str) -> pytest.MarkDecorator:
+    chosen = [fence for fence in ALL_FENCES if fence.language in languages]
+    return pytest.mark.parametrize("fence", chosen, ids=lambda fence: fence.place)
+
+
+@every_document
+def test_paths_in_prose_exist(document: Path) -> None:
+    named = [span.rstrip("/") for span in spans(document) if PATH.fullmatch(span)]
+    assert not [path for path in named if not list(ROOT.glob(path))]
+
+
+def test_paths_named_in_code_exist() -> None:
+    missing = [
+        f"{name_of(path)}: {named}"
+        for path in text_files()
+        if ROOT / "tests" / "style" not in path.parents
+        for named in NAMED.findall(text(path))
+        if not (ROOT / named).exists()
+    ]
+    assert not missing, missing
+
+
+@every_document
+def test_links_lead_somewhere(document: Path) -> None:
+    for link in links(document):
+        if link.startswith(("https://", "http://")):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (document.parent / path).resolve() if path else document
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), f"{link}: there is no such heading"
+
+
+@every_document
+def test_make_targets_exist(document: Path) -> None:
+    targets = set(re.findall(r"^([a-z]+):", text(ROOT / "Makefile"), re.MULTILINE))
+    commands = [*spans(document), *(fence.body for fence in fences(document))]
+    named = {target for command in commands for target in TARGET.findall(command)}
+    assert named <= targets
+
+
+@every_document
+def test_programs_exist(document: Path) -> None:
+    for program in PROGRAM.findall(text(document)):
+        assert find_spec(program) is not None, program
+
+
+@every_document
+def test_variables_exist(document: Path) -> None:
+    known = set(ASSIGNED.findall(text(ROOT / "docs" / "settings.md")))
+    assert set(ASSIGNED.findall(text(document))) <= known
+
+
+@pytest.mark.parametrize("document", {path for path, _ in BLOCKS}, ids=name_of)
+def test_generated_parts_are_up_to_date(document: Path) -> None:
+    fresh = with_blocks(document, text(document))
+    assert fresh == text(document), "run: python -m tests.style.generated"
+
+
+@of_language("bash")
+def test_shell_snippet_is_shell(fence: Fence) -> None:
+    _bash(fence.body)
+
+
+@of_language("console")
+def test_commands_of_a_session_are_shell(fence: Fence) -> None:
+    commands = COMMAND.findall(fence.body)
+    assert commands, "a session shows at least one command, behind `$ `"
+    for command in commands:
+        _bash(command)
+
+
+@of_language("json")
+def test_json_snippet_is_json(fence: Fence) -> None:
+    json.loads(fence.body)
+
+
+@of_language("python")
+def test_python_snippet_compiles(fence: Fence) -> None:
+    compile(fence.body, fence.place, "exec")
+
+
+@of_language("javascript")
+def test_javascript_snippet_parses(fence: Fence) -> None:
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("there is no node here")
+    command = [node, "--input-type=module", "--check"]
+    subprocess.run(command, input=fence.body, text=True, check=True, timeout=30)
+
+
+def test_every_fence_names_its_language() -> None:
+    known = {"bash", "console", "javascript", "json", "python", "text"}
+    assert not [fence.place for fence in ALL_FENCES if fence.language not in known]
+
+
+def test_decisions_are_numbered_once_and_without_hole() -> None:
+    names = sorted(path.name for path in DECISIONS.iterdir())
+    numbers = [match[1] for name in names if (match := DECISION.fullmatch(name))]
+    assert len(numbers) == len(names), names
+    assert numbers == [f"{number:04d}" for number in range(1, len(names) + 1)]
+
+
+@pytest.mark.parametrize("document", sorted(DECISIONS.glob("*.md")), ids=lambda path: path.stem)
+def test_decision_says_why(document: Path) -> None:
+    title = text(document).splitlines()[0]
+    assert title.startswith(f"# {document.name[:4]} "), title
+    for heading in DECISION_SAYS:
+        assert section(document, heading).strip(), heading
+
+
+def test_decisions_are_found_from_the_architecture() -> None:
+    linked = {Path(link).name for link in links(ROOT / "ARCHITECTURE.md") if "decisions/" in link}
+    assert linked == {path.name for path in DECISIONS.iterdir()}
+
+
+@every_document
+def test_prose_speaks_of_nothing_to_come_but_in_its_list(document: Path) -> None:
+    """What is not there yet has one place: the list in README.md."""
+    promise = re.search(r"\b(?:will soon|coming soon|in a future|planned for)\b", prose(document))
+    assert promise is None, promise
+
+
+def _bash(script: str) -> None:
+    subprocess.run(["bash", "-n"], input=script, text=True, check=True, timeout=30)
