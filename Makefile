@@ -18,11 +18,12 @@ SUB ?= alice
 PART ?=
 JOB ?=
 SPEED ?= 1
+OUT ?=
 ARGS ?=
 RUN := $(VENV)/.installed-run
 DEV := $(VENV)/.installed-dev
 
-.PHONY: help up down status logs token tail replay rebuild test check fmt lock
+.PHONY: help up down status logs token tail replay rebuild test bench check fmt lock
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-9s %s\n", $$1, $$2}'
@@ -53,6 +54,9 @@ rebuild: $(RUN) ## Drop the read model and make it again from the archive
 
 test: $(DEV) ## Run the tests; ARGS='-k cancel' picks some
 	@$(BIN)/python -m pytest $(ARGS)
+
+bench: $(DEV) ## Measure first token, cancel, tokens per second and CPU; OUT=file.json keeps it
+	@$(BIN)/python -m tests.bench $(if $(OUT),--out '$(OUT)') $(ARGS)
 
 check: $(DEV) ## Lint, formatting, types and layers
 	@$(BIN)/ruff check .

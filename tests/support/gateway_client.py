@@ -51,7 +51,7 @@ class Seen:
         return "".join(event["content"] for event in tokens)
 
 
-class StreamCut(Exception):  # noqa: N818 -- what happened
+class StreamCut(Exception):
     """The body ended without ``done`` and without asking for a reconnect."""
 
 

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from pathlib import Path
 
 import pytest
 
+from shared.event_log import EventLog
 from shared.redis_client import Redis
 from shared.settings import Settings
-from tests.integration.api.gateways import Client, Running, running_gateway, settings_for
-from tests.integration.api.worker import Worker
+from tests.integration.api.gateways import (
+    PARTITIONS,
+    Client,
+    Running,
+    running_gateway,
+    settings_for,
+)
+from tests.integration.api.worker import Worker, edited_scripts
 
 
 @pytest.fixture
@@ -31,7 +39,17 @@ async def client(gateway: Running) -> AsyncGenerator[Client]:
 
 
 @pytest.fixture
-async def worker(redis: Redis) -> Worker:
-    worker = Worker(redis)
+def silent_log(redis: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EventLog:
+    """A log whose publishes are lost."""
+    publish = "redis.call('SPUBLISH', thread, table.concat(lines, '\\n'))"
+    folder = edited_scripts(tmp_path, {"append_events": (publish, "")})
+    with monkeypatch.context() as patch:
+        patch.setattr("shared.redis_scripts.files", lambda _: folder)
+        return EventLog(redis, PARTITIONS)
+
+
+@pytest.fixture
+async def worker(redis: Redis, silent_log: EventLog) -> Worker:
+    worker = Worker(redis, silent_log=silent_log)
     await worker.prepare()
     return worker

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from shared.codec import Record, decode_command, encode
@@ -16,7 +19,7 @@ from shared.ids import partition_of, partition_of_thread
 from shared.keys import ORCHESTRATORS, PartitionKeys
 from shared.redis_client import Redis
 from shared.times import utc_now
-from tests.integration.api.gateways import PARTITIONS
+from tests.integration.api.gateways import PARTITIONS, Client
 
 CONSUMER = "worker-of-the-test"
 
@@ -24,9 +27,11 @@ CONSUMER = "worker-of-the-test"
 class Worker:
     """Takes commands and hands out the attempts it has begun."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, *, silent_log: EventLog | None = None) -> None:
+        """``silent_log`` appends without telling anybody: its publishes are lost."""
         self.redis = redis
         self.log = EventLog(redis, PARTITIONS)
+        self.silent_log = silent_log
         self.hot = HotState(redis, PARTITIONS)
 
     async def prepare(self) -> None:
@@ -59,6 +64,11 @@ class Worker:
         """The thread's events as Redis has them."""
         return await self.hot.records(thread_id, after=after, count=100_000)
 
+    async def ask(self, client: Client, query: str = "hi", **more: Any) -> Attempt:
+        """Post a question, which must be its thread's next, and begin its job."""
+        accepted = await client.ok("POST", "/v1/jobs", json={"query": query, **more})
+        return await self.begin(accepted["job_id"])
+
     async def answer(self, job_id: str, texts: Sequence[str] = ("Hel", "lo")) -> None:
         """Run a job from its beginning to its end."""
         attempt = await self.begin(job_id)
@@ -77,14 +87,14 @@ class Attempt:
     seq: int
     text: str = ""
 
-    async def say(self, *texts: str) -> None:
-        """One token event for each text, in one append."""
+    async def say(self, *texts: str, silently: bool = False) -> None:
+        """One token event for each text, in one append; silently: its publish is lost."""
         events = [Token(**self._head(place), content=text) for place, text in enumerate(texts, 1)]
-        await self._append(events)
+        await self._append(events, silently=silently)
         self.text += "".join(texts)
 
-    async def end(self, status: FinalStatus = "done") -> None:
-        await self._append([self._done(status, 1)], status)
+    async def end(self, status: FinalStatus = "done", *, silently: bool = False) -> None:
+        await self._append([self._done(status, 1)], status, silently=silently)
 
     async def fail(self, code: str = "model_unavailable") -> None:
         """End with `error` and `done`, in one append."""
@@ -109,8 +119,27 @@ class Attempt:
             "at": utc_now(),
         }
 
-    async def _append(self, events: Sequence[JobEvent], final: FinalStatus | None = None) -> None:
+    async def _append(
+        self,
+        events: Sequence[JobEvent],
+        final: FinalStatus | None = None,
+        *,
+        silently: bool = False,
+    ) -> None:
         numbered = [NumberedEvent(event.seq, event.type, encode(event)) for event in events]
-        appended = await self.worker.log.append_events(Append(self.lease, numbered, final))
+        log = self.worker.silent_log if silently else self.worker.log
+        assert log is not None
+        appended = await log.append_events(Append(self.lease, numbered, final))
         assert appended.code == "OK", appended
         self.seq += len(events)
+
+
+def edited_scripts(folder: Path, edits: Mapping[str, tuple[str, str]]) -> Path:
+    """A copy of the scripts' package in which each named script has one edit."""
+    shutil.copytree(str(files("shared") / "scripts"), folder / "scripts")
+    for name, (old, new) in edits.items():
+        script = folder / "scripts" / f"{name}.lua"
+        source = script.read_text()
+        assert source.count(old) == 1, f"{name}.lua does not read like this once: {old}"
+        script.write_text(source.replace(old, new))
+    return folder
