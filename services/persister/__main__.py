@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import sys
+from typing import Final
 
 import uvloop
 
@@ -14,6 +16,8 @@ from shared.observability import configure_logging
 from shared.postgres import create_engine
 from shared.redis_client import connect
 from shared.settings import Settings, load_settings
+
+CONTAINERS_PER_COLLECTION: Final = 20_000  # the entries of several batches
 
 
 async def serve(settings: Settings) -> int:
@@ -31,10 +35,20 @@ async def serve(settings: Settings) -> int:
         await redis.aclose()
 
 
+def collect_rarely() -> None:
+    """Spare the garbage collector what stays (the modules) and what goes by itself (batches).
+
+    Measured: a quarter of the processor time under load.
+    """
+    gc.freeze()
+    gc.set_threshold(CONTAINERS_PER_COLLECTION)
+
+
 def main() -> int:
     try:
         settings = load_settings()
         configure_logging(settings, service="persister")
+        collect_rarely()
         return uvloop.run(serve(settings))
     except HeadwaterError as error:
         sys.stderr.write(f"persister: {error}\n")

@@ -39,7 +39,7 @@ class Batch:
 
 
 def read_batch(entries: Sequence[Entry]) -> Batch:
-    """Raises RefusedEvent when the entries, or one of them, are not events of the log."""
+    """Entries in the order of the log. Raises RefusedEvent when one of them is no event of it."""
     try:
         columns = {name: _column(entries, field) for field, name in FIELDS.items()}
         columns["data"] = _column(entries, b"d")
@@ -53,7 +53,7 @@ def read_batch(entries: Sequence[Entry]) -> Batch:
         raise RefusedEvent("not UTF-8") from None
     except ValueError:
         raise RefusedEvent("position is not a number") from None
-    return Batch(columns, read_model, positions, max(_log_id(entry_id) for entry_id, _ in entries))
+    return Batch(columns, read_model, positions, _log_id(entries[-1][0]))
 
 
 def _read_model(entries: Sequence[Entry]) -> tuple[Projection, dict[str, int]]:

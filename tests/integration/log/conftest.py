@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Generator
+from typing import Any
 
 import pytest
 import redis as blocking
 
+from shared.redis_client import Redis
+from shared.redis_scripts import Call, run
 from tests.support.log_server import ChannelEar, LogServer, RepeatingRedis, connect_repeating
+
+Calls = list[Call]
 
 
 @pytest.fixture
@@ -49,3 +54,17 @@ async def ear(server: LogServer) -> AsyncGenerator[ChannelEar]:
     await ear.listen({})
     yield ear
     await ear.close()
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
+    """Every single call of a script, to be sent again."""
+    calls: Calls = []
+
+    async def recording(redis: Redis, call: Call) -> Any:
+        calls.append(call)
+        return await run(redis, call)
+
+    for module in ("event_log", "thread_log"):
+        monkeypatch.setattr(f"shared.{module}.run", recording)
+    return calls

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 
 from tests.integration.log import test_accept as accept
 from tests.integration.log import test_attempts as attempts
+from tests.integration.log import test_late_repeats as repeats
 from tests.integration.log import test_retention as retention
 from tests.integration.log import test_threads as threads
 
@@ -68,6 +69,11 @@ MUTATIONS: dict[str, list[tuple[str, str, Guard]]] = {
             "if j[7] == owner then",
             "if false then",
             attempts.test_begin_sent_again_is_the_same_attempt,
+        ),
+        (
+            "if j[9] ~= owner then",
+            "if false then",
+            repeats.test_a_begin_is_lost_once_another_worker_owns_the_job,
         ),
         (
             "'entry', 'begun_by',",
@@ -166,7 +172,7 @@ MUTATIONS: dict[str, list[tuple[str, str, Guard]]] = {
         (
             "local REQUESTS = 8",
             "local REQUESTS = 1",
-            threads.test_a_change_sent_again_behind_another_does_not_win,
+            repeats.test_a_change_does_not_win_over_a_later_one,
         ),
         ("t[1] ~= a.user or ", "", threads.test_a_change_of_somebody_elses_thread_is_not_found),
         (

@@ -11,6 +11,7 @@ import pytest
 
 from shared.errors import HeadwaterError
 from shared.redis_client import RedisError
+from tests.integration.log.conftest import Calls
 from tests.integration.log.mutations import MUTATIONS, Guard
 from tests.support.log_server import ChannelEar, LogServer, RepeatingRedis
 
@@ -57,13 +58,13 @@ async def test_without_the_mechanism(
     redis: RepeatingRedis,
     ear: ChannelEar,
     cut_to_the_letter: int,
-    monkeypatch: pytest.MonkeyPatch,
+    calls: Calls,
 ) -> None:
     given = {
         "server": server,
         "redis": redis,
         "ear": ear,
-        "monkeypatch": monkeypatch,
+        "calls": calls,
         "cut_to_the_letter": cut_to_the_letter,
         "on_busy": "enqueue",
         "repeats": True,

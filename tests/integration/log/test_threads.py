@@ -10,7 +10,6 @@ from shared.errors import IdempotencyMismatch, NotFound
 from shared.events import ThreadCreated, ThreadDeleted, ThreadUpdated
 from shared.ids import new_thread_id
 from shared.log_protocol import Idempotency, ThreadNotLoaded
-from shared.redis_scripts import Call, run
 from tests.support.log_server import (
     AT,
     IDLE_TTL_SECONDS,
@@ -81,28 +80,6 @@ async def test_a_change_sent_again_is_one_change(server: LogServer, redis: Repea
     await server.threads.change_thread("alice", renamed(thread, "one"))
     await server.threads.change_thread("alice", ThreadDeleted(thread_id=thread, at=AT))
     assert await server.history(thread) == ["thread.created", "thread.updated", "thread.deleted"]
-
-
-async def test_a_change_sent_again_behind_another_does_not_win(
-    server: LogServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    thread = await server.thread()
-    calls: list[Call] = []
-    monkeypatch.setattr("shared.thread_log.run", _recording(calls))
-    await server.threads.change_thread("alice", renamed(thread, "one"))
-    await server.threads.change_thread("alice", renamed(thread, "two"))
-    assert await run(server.redis, calls[0]) == [b"CHANGED"]
-    found = await server.hot.thread(thread)
-    assert found is not None
-    assert (found.title, found.position) == ("two", 3)
-
-
-def _recording(calls: list[Call]):
-    async def recording(redis: RepeatingRedis, call: Call) -> object:
-        calls.append(call)
-        return await run(redis, call)
-
-    return recording
 
 
 async def test_a_change_of_somebody_elses_thread_is_not_found(server: LogServer) -> None:

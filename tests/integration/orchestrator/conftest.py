@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+import logging
+from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from shared.redis_client import Redis
 from tests.integration.orchestrator.gateway import Gateway
 from tests.integration.orchestrator.workers import DEFAULTS, Bench
 from tests.support.model_server import ModelServer
+
+
+@pytest.fixture(autouse=True)
+def _plain_log() -> Generator[None]:
+    """Warnings, a line each: the console's own way with a traceback takes seconds."""
+    structlog.configure(
+        processors=[structlog.processors.format_exc_info, structlog.processors.JSONRenderer()],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+    )
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture

@@ -124,12 +124,24 @@ class Gateway:
 
     async def holder(self, command: RunJob) -> str:
         """The worker that the job's command was delivered to."""
-        stream = self.keys(command.thread_id).commands
-        rows: Any = await self.redis.xpending_range(stream, ORCHESTRATORS, "-", "+", 1000)
-        entry = await cast("Any", self.redis).hget(
-            self.keys(command.thread_id).job(command.job_id), "entry"
+        entry_id = await self.entry_of(command)
+        rows: Any = await self.redis.xpending_range(
+            self.keys(command.thread_id).commands, ORCHESTRATORS, entry_id, entry_id, 1
         )
-        return next(row["consumer"].decode() for row in rows if row["message_id"] == entry)
+        return rows[0]["consumer"].decode()
+
+    async def entry_of(self, command: RunJob) -> str:
+        job = self.keys(command.thread_id).job(command.job_id)
+        return (await cast("Any", self.redis).hget(job, "entry")).decode()
+
+    async def deliver_again(self, command: RunJob, consumer: str, *, idle_ms: int = 0) -> str:
+        """Hand a command to a worker as if its lease were over, so old already; its entry."""
+        entry_id = await self.entry_of(command)
+        stream = self.keys(command.thread_id).commands
+        await self.redis.xclaim(
+            stream, ORCHESTRATORS, consumer, 0, [entry_id], idle=idle_ms, justid=True
+        )
+        return entry_id
 
     async def dead(self) -> list[dict[bytes, bytes]]:
         """The dead letters of all partitions."""

@@ -140,10 +140,10 @@ async def test_the_context_is_what_redis_still_holds(bench: Bench, gateway: Gate
 async def test_the_context_is_what_postgres_holds(
     bench: Bench, gateway: Gateway, database_url: str
 ) -> None:
-    thread, changes = gateway.thread_in(0), {"database_url": database_url}
-    async with bench.worker(**changes):
+    thread = gateway.thread_in(0)
+    async with bench.worker(database_url=database_url):
         first = await answer(gateway, "one", thread)
-        await archive_all(bench.settings(**changes), gateway, thread)
+        await archive_all(bench.settings(database_url=database_url), gateway, thread)
         await cut(gateway, thread)
         second = await answer(gateway, "two", thread)
     assert context(second) == dialogue(first, questions=["one", "two"])
@@ -152,10 +152,10 @@ async def test_the_context_is_what_postgres_holds(
 async def test_the_context_is_what_postgres_and_redis_hold_together(
     bench: Bench, gateway: Gateway, database_url: str
 ) -> None:
-    thread, changes = gateway.thread_in(0), {"database_url": database_url}
-    async with bench.worker(**changes):
+    thread = gateway.thread_in(0)
+    async with bench.worker(database_url=database_url):
         first = await answer(gateway, "one", thread)
-        await archive_all(bench.settings(**changes), gateway, thread)
+        await archive_all(bench.settings(database_url=database_url), gateway, thread)
         await cut(gateway, thread)
         second = await answer(gateway, "two", thread)
         third = await answer(gateway, "three", thread)

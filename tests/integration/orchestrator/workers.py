@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from services.orchestrator.app import Orchestrator, assemble
 from services.orchestrator.consumer import make_broker
@@ -24,6 +25,7 @@ from shared.postgres import create_engine
 from shared.redis_client import connect
 from shared.settings import Settings
 from tests.integration.orchestrator.waiting import until
+from tests.support.proxy import Proxy
 
 NO_DATABASE = "postgresql://nobody@127.0.0.1:1/none"  # short threads need no archive
 START_SECONDS_MAX = 20.0
@@ -47,6 +49,12 @@ LIMITS = ModelLimits(
 def patient(limits: ModelLimits) -> ModelLimits:
     """The same, but a silent model is waited for longer than any test takes."""
     return replace(limits, first_token_seconds=60, between_tokens_seconds=60)
+
+
+def proxy_to(redis_url: str) -> Proxy:
+    """A proxy in front of Redis, not yet listening."""
+    url = urlsplit(redis_url)
+    return Proxy(url.hostname or "", url.port or 0)
 
 
 @dataclass(frozen=True)

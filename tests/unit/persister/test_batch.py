@@ -30,11 +30,6 @@ def test_columns_are_the_fields_to_the_letter() -> None:
     assert batch.last == (18, 3)
 
 
-def test_the_last_entry_is_the_one_with_the_highest_id() -> None:
-    ids = [b"9-1", b"10-0", b"10-2", b"8-7"]
-    assert read_batch([(entry_id, TOKEN) for entry_id in ids]).last == (10, 2)
-
-
 def test_only_events_that_are_not_tokens_are_read() -> None:
     batch = read_batch([(b"1-0", BEGIN), (b"1-1", {**TOKEN, b"d": b"not JSON"})])
     assert batch.read_model.rows[jobs]["j"]["status"] == "running"

@@ -48,12 +48,16 @@ def test_values_are_read_as_what_they_are(monkeypatch: pytest.MonkeyPatch) -> No
     settings = load(
         monkeypatch,
         PORT="9000",
-        DATA_DIR="/tmp/x",
+        DATA_DIR="elsewhere",
         LEASE_SECONDS="9.5",
         CORS_ORIGINS="https://a.example, https://b.example,",
         REDIS_URL="redis://127.0.0.1",
     )
-    assert (settings.port, settings.data_dir, settings.lease_seconds) == (9000, Path("/tmp/x"), 9.5)
+    assert (settings.port, settings.data_dir, settings.lease_seconds) == (
+        9000,
+        Path("elsewhere"),
+        9.5,
+    )
     assert settings.cors_origins == ("https://a.example", "https://b.example")
     assert settings.redis_url == "redis://127.0.0.1"
 
