@@ -24,9 +24,7 @@ def violations(
         return found
     done = events[-1]
     attempt = done["attempt"]
-    text = "".join(
-        e["content"] for e in events if e["type"] == "token" and e["attempt"] == attempt
-    )
+    text = "".join(e["content"] for e in events if e["type"] == "token" and e["attempt"] == attempt)
     if text != done["content"]:
         found.append("the tokens of the last attempt do not join to done.content")
     if message != done["content"]:

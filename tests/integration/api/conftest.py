@@ -1,14 +1,19 @@
-"""One gateway, one worker, one user: what most tests of the HTTP surface need."""
+"""A gateway, a worker and a user: what most tests of the HTTP surface need.
+
+Stores, gateway and worker last for a module, in one loop; every test is a user of its own.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from pathlib import Path
+import secrets
+from collections.abc import AsyncGenerator, Generator
 
 import pytest
+import pytest_asyncio
+import redis as blocking
 
 from shared.event_log import EventLog
-from shared.redis_client import Redis
+from shared.redis_client import Redis, connect
 from shared.settings import Settings
 from tests.integration.api.gateways import (
     PARTITIONS,
@@ -18,38 +23,62 @@ from tests.integration.api.gateways import (
     settings_for,
 )
 from tests.integration.api.worker import Worker, edited_scripts
+from tests.support.servers import Server, fresh_database
 
 
-@pytest.fixture
-def settings(redis_url: str, database_url: str) -> Settings:
-    return settings_for(redis_url, database_url)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All tests of this folder run in the loop of their module, where the gateway lives."""
+    for item in items:
+        if "integration/api" in item.path.as_posix():
+            item.add_marker(pytest.mark.asyncio(loop_scope="module"), append=False)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def settings(valkey_server: Server, postgres_server: Server) -> Generator[Settings]:
+    """Of a gateway on an empty Valkey and a fresh database."""
+    with blocking.Redis.from_url(valkey_server.url) as client:
+        client.flushall()
+    with fresh_database(postgres_server.url) as database_url:
+        yield settings_for(valkey_server.url, database_url)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def redis(settings: Settings) -> AsyncGenerator[Redis]:
+    """The test's own client."""
+    client = connect(settings.required("redis_url"))
+    yield client
+    await client.aclose()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def gateway(settings: Settings) -> AsyncGenerator[Running]:
     async with running_gateway(settings) as running:
         yield running
 
 
 @pytest.fixture
-async def client(gateway: Running) -> AsyncGenerator[Client]:
-    """Alice's."""
-    async with gateway.client() as client:
+def user() -> str:
+    return f"user-{secrets.token_hex(4)}"
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def client(gateway: Running, user: str) -> AsyncGenerator[Client]:
+    """The user's."""
+    async with gateway.client(user) as client:
         yield client
 
 
-@pytest.fixture
-def silent_log(redis: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EventLog:
-    """A log whose publishes are lost."""
-    publish = "redis.call('SPUBLISH', thread, table.concat(lines, '\\n'))"
-    folder = edited_scripts(tmp_path, {"append_events": (publish, "")})
-    with monkeypatch.context() as patch:
-        patch.setattr("shared.redis_scripts.files", lambda _: folder)
-        return EventLog(redis, PARTITIONS)
-
-
-@pytest.fixture
-async def worker(redis: Redis, silent_log: EventLog) -> Worker:
-    worker = Worker(redis, silent_log=silent_log)
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def worker(redis: Redis, tmp_path_factory: pytest.TempPathFactory) -> Worker:
+    worker = Worker(redis, silent_log=_silent_log(redis, tmp_path_factory))
     await worker.prepare()
     return worker
+
+
+def _silent_log(redis: Redis, folders: pytest.TempPathFactory) -> EventLog:
+    """A log whose publishes are lost."""
+    publish = "redis.call('SPUBLISH', thread, table.concat(lines, '\\n'))"
+    folder = edited_scripts(folders.mktemp("scripts"), {"append_events": (publish, "")})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("shared.redis_scripts.files", lambda _: folder)
+        return EventLog(redis, PARTITIONS)

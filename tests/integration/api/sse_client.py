@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -44,13 +45,15 @@ class Stream:
     headers: dict[str, str]
     method: str = "GET"
     json: Any = None
-    read_buffer_bytes: int = 1 << 16
+    socket_buffer_bytes: int | None = None  # a small one makes a client that stalls soon felt
     frames: list[Frame] = field(default_factory=list[Frame])
     ended_cleanly: bool | None = None  # None: it has not ended
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(total=None), read_bufsize=self.read_buffer_bytes
+            connector=aiohttp.TCPConnector(socket_factory=self._socket),
+            timeout=aiohttp.ClientTimeout(total=None),
+            read_bufsize=self.socket_buffer_bytes or 1 << 16,
         )
         try:
             async with asyncio.timeout(READ_SECONDS_MAX):
@@ -113,6 +116,14 @@ class Stream:
     async def rest(self) -> list[Frame]:
         """All events to the end of the body, comments left out."""
         return [frame async for frame in self if frame.comment is None]
+
+    def _socket(self, address: aiohttp.AddrInfoType) -> socket.socket:
+        family, kind, protocol, _, _ = address
+        made = socket.socket(family, kind, protocol)
+        made.setblocking(False)
+        if self.socket_buffer_bytes is not None:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.socket_buffer_bytes)
+        return made
 
     def _keep(self, frame: Frame) -> Frame:
         self.frames.append(frame)

@@ -33,6 +33,7 @@ class Worker:
         self.log = EventLog(redis, PARTITIONS)
         self.silent_log = silent_log
         self.hot = HotState(redis, PARTITIONS)
+        self._taken: dict[str, tuple[RunJob, str]] = {}  # commands delivered, and not yet begun
 
     async def prepare(self) -> None:
         await prepare(self.redis, PARTITIONS)
@@ -41,13 +42,15 @@ class Worker:
         return PartitionKeys(partition_of_thread(thread_id, PARTITIONS))
 
     async def begin(self, job_id: str) -> Attempt:
-        """Begin a job, which must be the next of its partition."""
+        """Begin a job that no other waits in front of in its thread."""
         stream = PartitionKeys(partition_of(job_id)).commands
-        reply: Any = await self.redis.xreadgroup(ORCHESTRATORS, CONSUMER, {stream: ">"}, count=1)
-        entry_id, fields = reply[0][1][0]
-        command = decode_command(fields[b"d"])
-        assert command.job_id == job_id
-        return await self._begin(command, entry_id.decode())
+        while job_id not in self._taken:
+            reply: Any = await self.redis.xreadgroup(ORCHESTRATORS, CONSUMER, {stream: ">"})
+            assert reply, f"there is no command for {job_id}"
+            for entry_id, fields in reply[0][1]:
+                command = decode_command(fields[b"d"])
+                self._taken[command.job_id] = command, entry_id.decode()
+        return await self._begin(*self._taken.pop(job_id))
 
     async def begin_again(self, attempt: Attempt) -> Attempt:
         """Take the job over, as after a lost lease."""

@@ -11,6 +11,8 @@ import pytest
 
 from shared.redis_client import Redis
 from tests.integration.console.conftest import RUN_SECONDS_MAX, SECRET, Program
+from tests.integration.persister.running import eventually, is_consumed, running, settings_for
+from tests.integration.persister.writer import USER, Writer
 from tests.support.scripted_gateway import (
     Answer,
     ScriptedGateway,
@@ -19,8 +21,6 @@ from tests.support.scripted_gateway import (
     started,
     token,
 )
-from tests.integration.persister.running import eventually, is_consumed, running, settings_for
-from tests.integration.persister.writer import USER, Writer
 
 ANSWER = (started(), token(2, "Once "), token(3, "upon\n"), token(4, "a time"), done(5))
 SHOWN = ["── attempt 1 · a · m ──", "Once upon", "a time", "■ done · stop · 0.04 s · 5 events"]

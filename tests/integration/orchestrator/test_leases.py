@@ -13,7 +13,7 @@ import redis as blocking
 from shared.keys import ORCHESTRATORS
 from tests.integration.orchestrator.gateway import Gateway, kinds, words
 from tests.integration.orchestrator.models import Scripted
-from tests.integration.orchestrator.workers import LIMITS, Bench, patient
+from tests.integration.orchestrator.workers import LIMITS, Bench, patient, proxy_to
 from tests.support.model_server import ModelServer
 
 LEASE_SECONDS = 0.6

@@ -10,6 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.persister import app
+from services.persister.consumer import PAUSE_SECONDS
 from shared.commands import RunJob
 from shared.events import ThreadDeleted, ThreadUpdated
 from shared.keys import PERSISTERS, PartitionKeys
@@ -30,6 +31,7 @@ from tests.support.servers import Server
 
 DRAIN_SECONDS_MAX = 2.0
 FAILED_SECONDS_MAX = 5.0
+TRICKLE_TOKENS = 300
 CHAT_EVENTS = 7  # thread.created, message.posted, started, three tokens, done
 
 
@@ -184,6 +186,26 @@ async def test_abandoned_entries_are_taken_over_in_one_batch(
     transactions = text("SELECT count(DISTINCT xmin::text) FROM events WHERE thread_id = :thread")
     async with engine.connect() as connection:
         assert await connection.scalar(transactions, {"thread": command.thread_id}) == 1
+
+
+async def test_a_trickle_is_gathered(
+    writer: Writer, settings: Settings, engine: AsyncEngine
+) -> None:
+    """Tokens come one by one; a transaction for each would cost fifty times as much."""
+    command = await writer.ask()
+    lease = await writer.begin(command)
+    loop = asyncio.get_running_loop()
+    async with running(settings):
+        begun, last = loop.time(), lease.seq
+        for _ in range(TRICKLE_TOKENS):
+            last = await writer.say(lease, ["x"], after=last)
+        seconds = loop.time() - begun
+        await eventually(lambda: is_consumed(writer.redis))
+    transactions = text("SELECT count(DISTINCT xmin::text) FROM events")
+    async with engine.connect() as connection:
+        count = await connection.scalar(transactions)
+    assert count <= seconds / PAUSE_SECONDS + 3, "one before, one after, one cut off"
+    await assert_archived(writer, engine)
 
 
 async def test_two_persisters_share_the_log(
