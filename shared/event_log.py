@@ -19,6 +19,7 @@ Failures
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ from shared.redis_client import Redis
 from shared.redis_scripts import Call, Script, run, run_many
 from shared.times import utc_now
 
+_AT: Final = re.compile(rb'"at":"([^"]+)"')  # stands before everything a user or model wrote
 HAND_OVER_IDLE_MS: Final = 86_400_000  # older than any lease: the next look takes the job
 
 BeginOutcome = Literal["BEGUN", "CANCELLED", "EXHAUSTED", "ENDED", "LOST", "UNKNOWN"]
@@ -228,7 +230,7 @@ class EventLog:
         names = [keys.thread(thread), keys.thread_events(thread), keys.thread_queue(thread)]
         names += [keys.log, keys.commands, keys.job(lease.job_id), keys.dead]
         args: list[str | bytes | int | float] = [keys.prefix, ORCHESTRATORS, lease.job_id, thread]
-        args += [lease.attempt, lease.owner_token, utc_now() if append.final else ""]
+        args += [lease.attempt, lease.owner_token, _time_of(append.events)]
         args += [append.final or "", append.dead_reason]
         for event in append.events:
             args += (event.seq, event.type, event.data)
@@ -240,3 +242,9 @@ class EventLog:
 
 def _posted(command: RunJob) -> MessagePosted:
     return MessagePosted.model_validate(command.model_dump(exclude={"type", "v"}))
+
+
+def _time_of(events: Sequence[NumberedEvent]) -> str:
+    """The last event's own ``at``: the hashes must say the same time as the archive will."""
+    found = _AT.search(events[-1].data) if events else None
+    return found[1].decode() if found else utc_now()

@@ -58,7 +58,8 @@ async def run_service(service: Service, *, ready_file: Path | None, drain_second
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked.set)
     try:
-        await service.start()
+        if not await _started(service, asked):
+            return 0
         log.info("started")
         reason = await _until_asked_or_failed(service, asked, ready_file)
         log.info("draining", reason=reason or "asked to stop")
@@ -73,6 +74,22 @@ async def run_service(service: Service, *, ready_file: Path | None, drain_second
             async with asyncio.timeout(STOP_SECONDS_MAX):
                 await service.stop()
         log.info("stopped")
+
+
+async def _started(service: Service, asked: asyncio.Event) -> bool:
+    """Start the service; False when somebody asked the process to stop before it was through."""
+    start = asyncio.create_task(service.start())
+    stop = asyncio.create_task(asked.wait())
+    try:
+        await asyncio.wait({start, stop}, return_when=asyncio.FIRST_COMPLETED)
+        if start.done():
+            start.result()  # raises what kept it from starting
+            return True
+        return False
+    finally:
+        for task in (start, stop):
+            task.cancel()
+        await asyncio.gather(start, stop, return_exceptions=True)
 
 
 async def _until_asked_or_failed(

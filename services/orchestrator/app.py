@@ -145,13 +145,7 @@ def assemble(
         model=model,
         agents=agents,
     )
-    limits = JobLimits(
-        attempts_max=settings.attempts_max,
-        job_deadline_seconds=settings.job_deadline_seconds,
-        context_tokens=settings.llm_context_tokens,
-        default_model=settings.llm_model,
-    )
-    jobs = Jobs(ports, limits, consumer=settings.consumer_name)
+    jobs = Jobs(ports, _limits(settings), consumer=settings.consumer_name)
     consumer = Consumer(
         broker,
         redis,
@@ -170,4 +164,13 @@ def assemble(
             jobs=jobs,
             consumer=consumer,
         )
+    )
+
+
+def _limits(settings: Settings) -> JobLimits:
+    return JobLimits(
+        attempts_max=settings.attempts_max,
+        job_deadline_seconds=settings.job_deadline_seconds,
+        context_tokens=settings.llm_context_tokens,
+        default_model=settings.llm_model,
     )

@@ -32,6 +32,7 @@ class RefusedEvent(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
+    count: int
     columns: Mapping[str, str]  # parameters of the archive's statement
     read_model: Projection
     positions: Mapping[str, int]  # of each thread's last event that is not a token
@@ -53,7 +54,7 @@ def read_batch(entries: Sequence[Entry]) -> Batch:
         raise RefusedEvent("not UTF-8") from None
     except ValueError:
         raise RefusedEvent("position is not a number") from None
-    return Batch(columns, read_model, positions, _log_id(entries[-1][0]))
+    return Batch(len(entries), columns, read_model, positions, _log_id(entries[-1][0]))
 
 
 def _read_model(entries: Sequence[Entry]) -> tuple[Projection, dict[str, int]]:

@@ -110,7 +110,12 @@ class Consumer:
             )
 
     async def start(self) -> None:
-        await self._broker.start()
+        """Raises LogUnavailable."""
+        try:
+            with translate():
+                await self._broker.start()
+        except TimeoutError as error:
+            raise LogUnavailable("Redis is unavailable: no answer in time") from error
 
     async def stop(self) -> None:
         """Read nothing new and wait for the batches in hand."""

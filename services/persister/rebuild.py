@@ -49,6 +49,7 @@ LOCK_KEY: Final = 0x6865616477617465
 PASSES_MAX: Final = 3
 THREADS_PER_PAGE: Final = 200
 ROWS_PER_READ: Final = 500
+IDLE_SECONDS_MAX: Final = 30  # paused for longer, it loses its locks, and fails
 SAME, DIFFERENT, FAILED = 0, 1, 2
 
 # Only the keys of an index are read: how many events of each thread the archive has, and the copy.
@@ -111,6 +112,8 @@ async def _workshop(engine: AsyncEngine) -> AsyncGenerator[tuple[AsyncConnection
         live = await connection.scalar(text("SELECT quote_ident(current_schema())"))
         try:
             await connection.execute(text("SET statement_timeout = 0"))
+            idle = f"SET idle_in_transaction_session_timeout = '{IDLE_SECONDS_MAX}s'"
+            await connection.execute(text(idle))
             await connection.execute(text(f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE"))
             await connection.execute(text(f"CREATE SCHEMA {SCHEMA}"))
             for table in PROJECTED:

@@ -25,16 +25,19 @@ def _split(name: str, kind: str = "text") -> str:
     return f"string_to_array(:{name}, chr({ord(SEPARATOR)}))::{kind}[]"
 
 
-# Entries come in the order of the log, so transactions that overlap insert in the same order.
-# `data` is cast, not built: its text is kept to the letter, and may hold \u0000.
-ARCHIVE = text(f"""
-WITH entry AS (
+_ENTRY = f"""
+entry AS (
   SELECT * FROM unnest(
     {_split("stream")}, {_split("seq", "integer")}, {_split("thread")},
     {_split("position", "bigint")}, {_split("type")}, {_split("data")},
     {_split("recorded_ms", "float8")}
   ) AS entry (stream_id, seq, thread_id, position, type, data, recorded_ms)
-), added AS (
+)"""
+
+# Entries come in the order of the log, so transactions that overlap insert in the same order.
+# `data` is cast, not built: its text is kept to the letter, and may hold \u0000.
+ARCHIVE = text(f"""
+WITH {_ENTRY}, added AS (
   INSERT INTO events (stream_id, seq, thread_id, position, type, data, recorded_at)
   SELECT stream_id, seq, thread_id, position, type, data::json, to_timestamp(recorded_ms / 1000)
   FROM entry
@@ -47,6 +50,15 @@ SELECT thread_id, stream_id, max(position) AS position, max(seq) AS seq,
        coalesce(max(added), 0) AS added
 FROM entry LEFT JOIN counted USING (stream_id)
 GROUP BY thread_id, stream_id
+""")
+
+# Whether an entry is not the event that the archive has in its place.
+DISPLACED = text(f"""
+WITH {_ENTRY}
+SELECT EXISTS (
+  SELECT FROM entry JOIN events USING (stream_id, seq)
+  WHERE (entry.position, entry.data) <> (events.position, events.data::text)
+)
 """)
 
 CHECKPOINT = text("""

@@ -5,6 +5,8 @@
 
 Failures
     RefusedEvent        Postgres will never take one of the entries: find it (``project_events``).
+                        Or the archive has another event in its place, as happens when Redis has
+                        lost events that were archived, and gives their numbers out again.
     ArchiveUnavailable  Everything else, from a lost connection to a full disk: nothing is stored
                         (or the reply to the commit was lost, which repeating shows); wait.
     Meeting another persister's transaction badly is tried again here, CONFLICT_TRIES_MAX times.
@@ -30,7 +32,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.persister.batch import Batch, RefusedEvent
-from services.persister.statements import ARCHIVE, CHECKPOINT, upsert
+from services.persister.statements import ARCHIVE, CHECKPOINT, DISPLACED, upsert
 from shared import projection
 from shared.errors import ArchiveUnavailable
 from shared.projection import Progress, Projection
@@ -88,8 +90,10 @@ class Store:
         with _translated():
             async with asyncio.timeout(TRANSACTION_SECONDS_MAX), self._engine.begin() as connection:
                 streams = await _archive(connection, batch)
-                merged = await apply(connection, batch.read_model, streams)
                 added = sum(stream.added for stream in streams)
+                if added < batch.count and await connection.scalar(DISPLACED, batch.columns):
+                    raise RefusedEvent("another event has its place in the archive")
+                merged = await apply(connection, batch.read_model, streams)
                 log_ms, log_n = batch.last
                 at = {"partition": partition, "log_ms": log_ms, "log_n": log_n, "added": added}
                 await connection.execute(CHECKPOINT, at)

@@ -16,7 +16,10 @@ end
 
 -- The thread's row has changed at `position`: its owner's lists must not be served without it.
 local function mark_dirty(prefix, thread, thread_id, owner, position, at)
-  redis.call('HSET', thread, 'changed', position, 'updated_at', at)
+  redis.call('HSET', thread, 'changed', position)
+  if at > (redis.call('HGET', thread, 'updated_at') or '') then  -- of several clocks, as Postgres does
+    redis.call('HSET', thread, 'updated_at', at)
+  end
   redis.call('SADD', dirty_key(prefix, owner), thread_id)
 end
 

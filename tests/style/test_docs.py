@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import shutil
@@ -19,12 +20,14 @@ from tests.style.documents import (
     documents,
     fences,
     links,
+    names_in,
     prose,
+    rows,
     section,
     spans,
 )
 from tests.style.generated import BLOCKS, with_blocks
-from tests.style.sources import ROOT, name_of, text, text_files
+from tests.style.sources import PRODUCT, ROOT, modules, name_of, parsed, text, text_files
 
 TREES: Final = ("shared", "services", "infra", "tests", "docs", ".ci")
 PATH: Final = re.compile(
@@ -158,6 +161,20 @@ def test_decision_says_why(document: Path) -> None:
 def test_decisions_are_found_from_the_architecture() -> None:
     linked = {Path(link).name for link in links(ROOT / "ARCHITECTURE.md") if "decisions/" in link}
     assert linked == {path.name for path in DECISIONS.iterdir()}
+
+
+def test_log_lines_named_in_operations_are_written() -> None:
+    table = section(ROOT / "docs" / "operations.md", "Logs")
+    written = {
+        call.args[0].value
+        for path in modules(*PRODUCT)
+        for call in ast.walk(parsed(path))
+        if isinstance(call, ast.Call) and ast.unparse(call.func).startswith("log.")
+        if call.args and isinstance(call.args[0], ast.Constant)
+    }
+    named = {names_in(row[0])[0] for row in rows(table)}
+    assert named
+    assert named <= written
 
 
 @every_document

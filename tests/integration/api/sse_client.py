@@ -48,6 +48,7 @@ class Stream:
     socket_buffer_bytes: int | None = None  # a small one makes a client that stalls soon felt
     frames: list[Frame] = field(default_factory=list[Frame])
     ended_cleanly: bool | None = None  # None: it has not ended
+    _unread: bytearray = field(default_factory=bytearray)
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
@@ -83,25 +84,31 @@ class Stream:
 
     async def next_frame(self) -> Frame | None:
         """The next frame, None when the body ends. AssertionError when neither comes in time."""
-        fields: dict[str, str] = {}
         try:
             async with asyncio.timeout(READ_SECONDS_MAX):
-                while raw := await self.response.content.readuntil(b"\n"):
-                    line = raw.decode()
-                    assert line.endswith("\n"), "a line was cut"
-                    if line == "\n":
-                        return self._keep(Frame(**fields))
-                    name, _, value = line[:-1].partition(": ")
-                    assert (name or "comment") not in fields, "a field twice in one frame"
-                    fields[name or "comment"] = value
+                searched = 0
+                while (end := self._unread.find(b"\n\n", searched)) < 0:
+                    searched = max(0, len(self._unread) - 1)
+                    chunk = await self.response.content.readany()
+                    if not chunk:
+                        assert not self._unread, "a frame was cut"
+                        self.ended_cleanly = True
+                        return None
+                    self._unread += chunk
         except aiohttp.ClientPayloadError:
             self.ended_cleanly = False
             return None
         except TimeoutError:
             raise AssertionError(f"nothing came after {self.frames[-1:]}") from None
-        assert not fields, f"a frame was cut: {fields}"
-        self.ended_cleanly = True
-        return None
+        block = self._unread[:end].decode()
+        del self._unread[: end + 2]
+        fields: dict[str, str] = {}
+        for line in block.split("\n"):
+            name, _, value = line.partition(": ")
+            assert (name or "comment") not in fields, "a field twice in one frame"
+            fields[name or "comment"] = value
+        self.frames.append(frame := Frame(**fields))
+        return frame
 
     async def take(self, count: int) -> list[Frame]:
         """The next events, comments left out."""
@@ -124,10 +131,6 @@ class Stream:
         if self.socket_buffer_bytes is not None:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.socket_buffer_bytes)
         return made
-
-    def _keep(self, frame: Frame) -> Frame:
-        self.frames.append(frame)
-        return frame
 
 
 def as_seen(records: list[Record], *, by_seq: bool) -> list[tuple[int, str, str]]:

@@ -189,11 +189,7 @@ async def test_a_client_that_stalls_reads_the_rest_from_the_stream(
     async with client.stream_events(events_of_job(attempt), **STALLING) as stream:
         await stream.take(1)
         await is_level(gateway)
-        for number in range(400):
-            await attempt.say(f"{number} {'x' * 2000}")
-        (stalled,) = gateway.gateway.feed._followers()
-        assert stalled._behind
-        assert not stalled._buffer
+        await say_until_all_stall(gateway, [attempt])
         await attempt.end()
         frames = await stream.rest()
     records = await worker.records(attempt.lease.thread_id)

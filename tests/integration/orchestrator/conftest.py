@@ -14,6 +14,8 @@ from tests.integration.orchestrator.gateway import Gateway
 from tests.integration.orchestrator.workers import DEFAULTS, Bench
 from tests.support.model_server import ModelServer
 
+ECHO_PROMPT = "p"
+
 
 @pytest.fixture(autouse=True)
 def _plain_log() -> Generator[None]:
@@ -34,9 +36,14 @@ async def model() -> AsyncGenerator[ModelServer]:
 
 @pytest.fixture
 def bench(redis_url: str, model: ModelServer, tmp_path: Path) -> Bench:
-    """Everybody answers with 20 tokens, unless the test says otherwise."""
+    """A bench with agents of every temper; tests add their own."""
     bench = Bench(redis_url, model.url, tmp_path)
     bench.agent("default", "fake:tokens=20")
+    bench.agent("brief", "fake:tokens=10,delay_ms=15")
+    bench.agent("slow", "fake:tokens=100,delay_ms=20")
+    bench.agent("silent", "fake:hang_before_first")
+    bench.agent("broken", "fake:cut_after=7")
+    bench.agent("echo", "fake:echo", system_prompt=ECHO_PROMPT)
     return bench
 
 

@@ -86,7 +86,7 @@ class Gateway:
         return [json.loads(record.data) for record in records if record.stream == command.job_id]
 
     async def reached(
-        self, command: RunJob, holds: Callable[[list[Event]], bool], *, seconds: float = 15.0
+        self, command: RunJob, holds: Callable[[list[Event]], bool], *, seconds: float | None = None
     ) -> list[Event]:
         """The job's events, once they are so."""
         events: list[Event] = []
@@ -102,7 +102,7 @@ class Gateway:
         """The job's events, once an attempt has said so much."""
         return await self.reached(command, lambda events: deltas(events, attempt) >= tokens)
 
-    async def done(self, command: RunJob, *, seconds: float = 15.0) -> list[Event]:
+    async def done(self, command: RunJob, *, seconds: float | None = None) -> list[Event]:
         """The job's events, once it is over: a whole history whose text adds up."""
         events = await self.reached(
             command, lambda events: bool(events) and events[-1]["type"] == "done", seconds=seconds

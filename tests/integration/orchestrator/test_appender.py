@@ -12,11 +12,11 @@ import pytest
 
 from services.orchestrator import appender as appending
 from services.orchestrator.appender import Appender, JobWriter, LeaseLost, Stop
+from shared.commands import RunJob
 from shared.deployment import prepare
 from shared.errors import LogUnavailable
 from shared.event_log import Append, Appended, EventLog, Lease
 from shared.keys import ORCHESTRATORS
-from shared.redis_client import Redis
 from tests.integration.orchestrator.gateway import Gateway, deltas
 from tests.integration.orchestrator.waiting import until
 
@@ -25,13 +25,9 @@ PIECES = 120
 SEEDS = range(20)
 
 
-@pytest.fixture(autouse=True)
-async def _prepared(redis: Redis, gateway: Gateway) -> None:
-    await prepare(redis, gateway.partitions)
-
-
-async def begun(gateway: Gateway, *, consumer: str = "w1") -> tuple[Any, Lease]:
+async def begun(gateway: Gateway, *, consumer: str = "w1") -> tuple[RunJob, Lease]:
     """A posted, delivered and begun job."""
+    await prepare(gateway.redis, gateway.partitions)
     command = await gateway.ask()
     stream = gateway.keys(command.thread_id).commands
     reply: Any = await gateway.redis.xreadgroup(ORCHESTRATORS, consumer, {stream: ">"}, count=1)
@@ -56,10 +52,17 @@ async def appender_on(log: EventLog) -> AsyncGenerator[Appender]:
         loop.cancel()
 
 
-async def finish(writer: JobWriter, command: Any) -> None:
+async def finish(writer: JobWriter, command: RunJob) -> None:
     await writer.finish(
         "done", content=writer.text, message_id=command.reply_id, latency_ms=0, usage=None
     )
+
+
+async def is_lost(writer: JobWriter) -> None:
+    """The writer learns from Redis that it may write no more."""
+    with pytest.raises(LeaseLost):
+        async with asyncio.timeout(2):
+            await writer.flushed()
 
 
 class BadLog(EventLog):
@@ -215,8 +218,7 @@ async def test_a_superseded_job_is_told_to_stop_and_writes_no_more(gateway: Gate
         writer = appender.open(lease, stop=reasons.append)
         assert await gateway.log.release_lease(lease, "w1")
         writer.token("x", 1)
-        with pytest.raises(LeaseLost):
-            await writer.flushed()
+        await is_lost(writer)
         with pytest.raises(LeaseLost):
             await writer.room()
         writer.token("y", 1)
@@ -230,8 +232,7 @@ async def test_an_attempt_of_which_redis_has_nothing_is_lost(gateway: Gateway) -
         writer = appender.open(lease, stop=lambda _: None)
         await gateway.redis.hset(lease.keys.job(lease.job_id), "seq", lease.seq - 1)
         writer.token("x", 1)
-        with pytest.raises(LeaseLost):
-            await writer.flushed()
+        await is_lost(writer)
 
 
 async def test_an_append_that_cannot_succeed_costs_one_job_its_attempt(gateway: Gateway) -> None:
@@ -245,8 +246,7 @@ async def test_an_append_that_cannot_succeed_costs_one_job_its_attempt(gateway: 
         broken = appender.open(broken_lease, stop=reasons.append)
         sound = appender.open(lease, stop=reasons.append)
         broken.token("x", 1)
-        with pytest.raises(LeaseLost):
-            await broken.flushed()
+        await is_lost(broken)
         async with asyncio.timeout(appending.RETRY_SECONDS * 4):
             for _ in range(50):  # a pause in every round would take far longer
                 sound.token("x", 1)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable
 from typing import Any
-
-import pytest
 
 from tests.integration.orchestrator.gateway import Gateway, kinds, words
 from tests.integration.orchestrator.waiting import until
@@ -16,12 +14,7 @@ from tests.support.model_server import ModelServer
 ABORT_SECONDS_MAX = 0.5  # 0.2 is promised, and hundredths are seen on a quiet machine
 QUICK: dict[str, Any] = {"lease_seconds": 0.9, "heartbeat_seconds": 0.1}
 
-
-@pytest.fixture(autouse=True)
-def _agents(bench: Bench) -> None:
-    bench.agent("slow", "fake:tokens=300,delay_ms=10")
-    bench.agent("silent", "fake:hang_before_first")
-    bench.agent("broken", "fake:cut_after=7")
+log = logging.getLogger(__name__)
 
 
 async def test_a_job_that_nobody_has_begun_ends_on_the_spot(
@@ -61,10 +54,7 @@ async def test_while_the_model_is_silent(
 
 
 async def test_mid_stream_the_model_is_let_go_at_once_and_the_text_is_kept(
-    bench: Bench,
-    gateway: Gateway,
-    model: ModelServer,
-    record_property: Callable[[str, object], None],
+    bench: Bench, gateway: Gateway, model: ModelServer
 ) -> None:
     async with bench.worker():
         command = await gateway.ask(agent="slow")
@@ -74,13 +64,13 @@ async def test_mid_stream_the_model_is_let_go_at_once_and_the_text_is_kept(
         await model.statistics.until(lambda seen: seen.aborted == 1)
         seconds = time.monotonic() - asked
         events = await gateway.done(command)
-    record_property("model_let_go_after_ms", round(seconds * 1000, 1))
+    log.info("the model was let go %.1f ms after the cancel", seconds * 1000)
     assert seconds < ABORT_SECONDS_MAX
     assert kinds(events) == ["started", "token", "done"]
     done = events[-1]
     assert done["status"] == "cancelled"
     assert done["content"].startswith(words(1, 10))
-    assert words(1, 300).startswith(done["content"])
+    assert words(1, 100).startswith(done["content"])
     assert await gateway.dead() == []
 
 

@@ -6,26 +6,16 @@ import asyncio
 import json
 from collections.abc import Sequence
 
-import pytest
-
 from services.persister.app import assemble
 from services.persister.consumer import make_broker
 from shared.commands import RunJob
 from shared.postgres import create_engine
 from shared.settings import Settings
+from tests.integration.orchestrator.conftest import ECHO_PROMPT
 from tests.integration.orchestrator.gateway import Event, Gateway, words
 from tests.integration.orchestrator.waiting import until
 from tests.integration.orchestrator.workers import Bench
 from tests.support.model_server import ModelServer
-
-PROMPT = "p"
-
-
-@pytest.fixture(autouse=True)
-def _agents(bench: Bench) -> None:
-    bench.agent("echo", "fake:echo", system_prompt=PROMPT)
-    bench.agent("slow", "fake:tokens=100,delay_ms=10")
-    bench.agent("brief", "fake:tokens=5,delay_ms=5")
 
 
 async def stays(gateway: Gateway, thread_id: str) -> list[tuple[str, str]]:
@@ -89,7 +79,7 @@ async def answer(gateway: Gateway, question: str, thread_id: str) -> Event:
 
 def context(end: Event) -> str:
     """What the model was given beside the system prompt: it echoes all messages."""
-    return end["content"].removeprefix(f"{PROMPT}\n")
+    return end["content"].removeprefix(f"{ECHO_PROMPT}\n")
 
 
 def dialogue(*ends: Event, questions: Sequence[str]) -> str:
@@ -194,7 +184,6 @@ async def test_a_long_thread_is_cut_to_the_model_by_whole_turns(
     bench: Bench, gateway: Gateway
 ) -> None:
     thread = gateway.thread_in(0)
-    bench.agents["default"] = bench.agents["default"].model_copy(update={"max_tokens": 1})
     long = "x" * 600
     async with bench.worker(llm_context_tokens=300):
         await gateway.done(await gateway.ask(long, agent="brief", thread_id=thread))

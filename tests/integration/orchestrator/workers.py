@@ -32,7 +32,7 @@ START_SECONDS_MAX = 20.0
 EXIT_SECONDS_MAX = 10.0
 DEFAULTS: dict[str, Any] = {
     "database_url": NO_DATABASE,
-    "partitions": 2,
+    "partitions": 8,
     "lease_seconds": 1.2,
     "heartbeat_seconds": 0.3,
     "consumer_name": "w1",

@@ -219,6 +219,39 @@ async def test_a_poisoned_batch_loses_only_the_poison(
     assert bad_id.encode() not in [row["message_id"] for row in pending]
 
 
+async def test_an_event_whose_place_is_taken_is_not_lost_in_silence(
+    writer: Writer, project: ProjectEvents, engine: AsyncEngine
+) -> None:
+    """Redis has lost its last second: it gives a seq and a position out that the archive has."""
+    thread_id, keys = "thr_lost", writer.keys("thr_lost")
+    first = {"h": thread_id, "p": 1, "j": "j", "s": 1, "t": "token", "d": '{"n":1}'}
+    other, behind = {**first, "d": '{"n":2}'}, {**first, "s": 2, "p": 2}
+    await writer.write_fields(thread_id, first)
+    await project(keys.partition, await read(writer, thread_id))
+    for fields in (first, other, behind):  # the first again is no other event
+        await writer.write_fields(thread_id, fields)
+    await project(keys.partition, await read(writer, thread_id))
+    archived = (await archive(engine))[thread_id]
+    assert [(record.seq, record.data) for record in archived] == [(1, b'{"n":1}'), (2, b'{"n":1}')]
+    letters: Any = await writer.redis.xrange(keys.dead)
+    assert [fields[b"d"] for _, fields in letters] == [b'{"n":2}']
+
+
+async def test_the_checkpoint_is_the_highest_entry_and_counts_what_is_new(
+    project: ProjectEvents, engine: AsyncEngine
+) -> None:
+    found: list[tuple[str, int]] = []
+    for seq, entry_id in enumerate((b"5-3", b"5-2", b"4-9", b"5-12", b"10-0", b"9-7", b"5-3"), 1):
+        [*_, (_, fields)] = thread_entries(*[b"{}"] * min(seq, 6))
+        await project(3, [(entry_id, fields)])
+        async with engine.connect() as connection:
+            query = text("SELECT log_ms || '-' || log_n, event_count FROM checkpoints")
+            [(last, count)] = (await connection.execute(query)).all()
+            found.append((last, count))
+    last = ["5-3", "5-3", "5-3", "5-12", "10-0", "10-0", "10-0"]
+    assert found == list(zip(last, [1, 2, 3, 4, 5, 6, 6], strict=True))
+
+
 async def test_a_wholly_poisoned_batch_is_given_up(
     writer: Writer, project: ProjectEvents, engine: AsyncEngine
 ) -> None:

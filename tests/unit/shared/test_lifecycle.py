@@ -130,11 +130,11 @@ def test_a_stop_that_hangs_does_not_keep_the_process(start: Start) -> None:
     assert process.ends() == (0, ["start", "drain", "stop", "stop cancelled"])
 
 
-def test_who_is_asked_to_stop_while_starting_does_so_when_started(start: Start) -> None:
-    process = start(start="slow")
+def test_who_is_asked_to_stop_while_starting_does_not_start(start: Start) -> None:
+    process = start(start="hang")
     process.until("start")
     process.send(signal.SIGTERM)
-    assert process.ends() == (0, ["drain", "stop"])
+    assert process.ends() == (0, ["start cancelled", "stop"])
 
 
 def test_asking_twice_changes_nothing(start: Start) -> None:

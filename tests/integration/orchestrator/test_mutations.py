@@ -1,0 +1,200 @@
+"""The tests can fail: a mechanism of the orchestrator, taken out, breaks the test that guards it.
+
+A mutation is one edit of one function: its old text, its new text, and a test that passes on the
+code as it is. It must fail on the edited one.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import textwrap
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from services.orchestrator import admission
+from services.orchestrator.admission import Slots
+from services.orchestrator.appender import Appender, JobWriter, LeaseLost
+from services.orchestrator.heartbeat import Heartbeat
+from services.orchestrator.run_job import Jobs, _JobRun
+from shared.redis_client import Redis
+from tests.integration.orchestrator import test_admission as admitting
+from tests.integration.orchestrator import test_appender as appending
+from tests.integration.orchestrator import test_cancel as cancelling
+from tests.integration.orchestrator import test_leases as leases
+from tests.integration.orchestrator import test_model_failures as failing
+from tests.integration.orchestrator.gateway import Gateway
+from tests.integration.orchestrator.workers import Bench
+from tests.support.model_server import ModelServer
+
+Guard = Callable[..., Awaitable[None]]
+Mutation = tuple[Callable[..., Any], str, str, Guard]
+
+WAIT_SECONDS = 1.5  # for what will not happen
+FAILURES = (AssertionError, TimeoutError, LeaseLost, ValueError, ExceptionGroup)
+
+MUTATIONS: dict[str, Mutation] = {
+    "the first token waits for others": (
+        JobWriter.token,
+        "self._mark(self)",
+        "self._waiting_deltas > 2 and self._mark(self)",
+        appending.test_the_first_token_goes_at_once_and_what_waits_becomes_one_event,
+    ),
+    "an event does not count what it joins": (
+        JobWriter._seal,
+        "deltas=deltas",
+        "deltas=1",
+        appending.test_the_first_token_goes_at_once_and_what_waits_becomes_one_event,
+    ),
+    "a job whose text waits reads on": (
+        JobWriter.room,
+        "self._waiting_chars <= PENDING_CHARS_MAX",
+        "True",
+        appending.test_a_job_whose_text_waits_holds_its_model_back,
+    ),
+    "a gap is not filled": (
+        JobWriter.settle,
+        '("FENCED", "UNKNOWN")',
+        '("FENCED", "UNKNOWN", "GAP")',
+        appending.test_the_stream_is_whole_whatever_the_log_does,
+    ),
+    "a superseded job is not told": (
+        JobWriter.settle,
+        '("FENCED", "UNKNOWN")',
+        '("UNKNOWN",)',
+        appending.test_a_superseded_job_is_told_to_stop_and_writes_no_more,
+    ),
+    "an append asks nobody whether to cancel": (
+        JobWriter.settle,
+        "elif reply.cancel:",
+        "elif False:",
+        cancelling.test_a_lost_publish_is_made_up_for_by_the_next_append,
+    ),
+    "a refused append is tried for ever": (
+        Appender._round,
+        "isinstance(reply, LogUnavailable)",
+        "isinstance(reply, Exception)",
+        appending.test_an_append_that_cannot_succeed_costs_one_job_its_attempt,
+    ),
+    "an append that is put off is tried at once": (
+        Appender._put_off_for,
+        "self._put_off.add(writer)",
+        "self._mark(writer)",
+        appending.test_a_job_whose_append_is_put_off_does_not_ask_again_at_once,
+    ),
+    "nobody renews the lease": (
+        Heartbeat._run,
+        "self._beat(held)",
+        "pass",
+        leases.test_a_heartbeat_keeps_a_job_for_many_leases,
+    ),
+    "nobody renews the lease of a blocked loop": (
+        Heartbeat._run,
+        "self._beat(held)",
+        "pass",
+        leases.test_a_blocked_event_loop_loses_no_lease,
+    ),
+    "a heartbeat does not look who owns the job": (
+        Heartbeat._beat,
+        "if not renewed.kept:",
+        "if False:",
+        leases.test_a_superseded_worker_is_stopped_by_its_heartbeat,
+    ),
+    "a heartbeat asks nobody whether to cancel": (
+        Heartbeat._beat,
+        "elif renewed.cancel:",
+        "elif False:",
+        cancelling.test_a_lost_publish_is_made_up_for_by_the_next_heartbeat,
+    ),
+    "a lease that cannot be renewed goes on": (
+        Heartbeat._stop_when_over,
+        "held.tell(Stop.LOST)",
+        "pass",
+        leases.test_a_worker_cut_off_from_redis_lets_go_of_the_model_within_a_lease,
+    ),
+    "there is no end of slots": (
+        Slots.__init__,
+        "asyncio.Semaphore(count)",
+        "asyncio.Semaphore(1000)",
+        admitting.test_a_worker_never_holds_more_than_it_runs_and_another_takes_the_rest,
+    ),
+    "a reader keeps a slot for what it could not read": (
+        Slots._read,
+        "if reader not in self._holding:",
+        "if True:",
+        admitting.test_an_entry_that_faststream_cannot_read_costs_no_slot,
+    ),
+    "a reader does not share a slot": (
+        Slots._read,
+        'min(call["block"], SCARCE_BLOCK_MS)',
+        "3000",
+        admitting.test_one_slot_serves_every_partition,
+    ),
+    "a job does not give its slot back": (
+        Slots.release,
+        "self._free.release()",
+        "pass",
+        admitting.test_a_job_that_crashes_gives_its_slot_back,
+    ),
+    "a refused read is repeated at once": (
+        admission._unrefused,
+        "asyncio.sleep(REFUSED_SECONDS)",
+        "asyncio.sleep(0)",
+        admitting.test_reads_that_redis_refuses_are_repeated_calmly,
+    ),
+    "a job runs as often as it is delivered": (
+        Jobs.run,
+        " or command.job_id in self._running",
+        "",
+        leases.test_a_job_delivered_again_while_it_runs_here_runs_once,
+    ),
+    "nothing is begun a second time": (
+        _JobRun._answer,
+        "return True",
+        "return False",
+        failing.test_an_answer_that_breaks_off_once_begins_again,
+    ),
+}
+
+
+def mutate(monkeypatch: pytest.MonkeyPatch, mutation: Mutation) -> None:
+    function, old, new, _ = mutation
+    source = textwrap.dedent(inspect.getsource(function))
+    assert source.count(old) == 1, f"{function.__qualname__} has no such text, or has it twice"
+    module = sys.modules[function.__module__]
+    edited: dict[str, Any] = {}
+    exec(source.replace(old, new), vars(module), edited)
+    *path, name = function.__qualname__.split(".")
+    owner: Any = module
+    for part in path:
+        owner = getattr(owner, part)
+    monkeypatch.setattr(owner, name, edited[name])
+
+
+@pytest.mark.parametrize("name", MUTATIONS)
+async def test_what_is_taken_out_is_missed(
+    name: str,
+    bench: Bench,
+    gateway: Gateway,
+    model: ModelServer,
+    redis: Redis,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tests.integration.orchestrator.waiting.SECONDS_MAX", WAIT_SECONDS)
+    monkeypatch.setattr("tests.support.model_statistics.UNTIL_SECONDS_MAX", WAIT_SECONDS)
+    mutate(monkeypatch, MUTATIONS[name])
+    guard = MUTATIONS[name][3]
+    given: dict[str, Any] = {
+        "bench": bench,
+        "gateway": gateway,
+        "model": model,
+        "redis": redis,
+        "monkeypatch": monkeypatch,
+        "seed": 0,
+        "step": "_parse",
+    }
+    asked = {parameter: given[parameter] for parameter in inspect.signature(guard).parameters}
+    with pytest.raises(FAILURES):
+        await guard(**asked)
