@@ -60,8 +60,8 @@ def valkey_part(
 
 
 def valkey_url(port: int, password: str) -> str:
-    """The address of the server, for any Redis client."""
-    return f"redis://:{password}@127.0.0.1:{port}/0"
+    """The address of the server, for any Redis client; redis-cli wants the user named."""
+    return f"redis://default:{password}@127.0.0.1:{port}/0"
 
 
 def find_server() -> Path:
