@@ -97,9 +97,12 @@ class Channels:
                 await connection.send_command("SUNSUBSCRIBE", *unwanted)
 
     async def _read(self, connection: Any) -> None:
+        """Ends with an error only, and leaves it to the holder to close what the writer uses."""
         pinged = False
         while True:
-            message = await connection.read_response(timeout=LISTEN_SECONDS, push_request=True)
+            message = await connection.read_response(
+                timeout=LISTEN_SECONDS, push_request=True, disconnect_on_error=False
+            )
             if message is not None:
                 pinged = False
                 self._tell(message)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-WAIT_SECONDS_MAX = 4.0
+WAIT_SECONDS_MAX = 15.0
 STEP_SECONDS = 0.01
 Result = TypeVar("Result")
 
