@@ -21,6 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol
 
+from shared.cancellation import end_tasks
 from shared.observability import get_logger
 
 READY_TOUCH_SECONDS: Final = 1.0
@@ -87,9 +88,7 @@ async def _started(service: Service, asked: asyncio.Event) -> bool:
             return True
         return False
     finally:
-        for task in (start, stop):
-            task.cancel()
-        await asyncio.gather(start, stop, return_exceptions=True)
+        await end_tasks((start, stop), seconds_max=STOP_SECONDS_MAX)
 
 
 async def _until_asked_or_failed(
@@ -107,9 +106,7 @@ async def _until_asked_or_failed(
             beacon.result()  # raises what broke it
         return None
     finally:
-        for task in (beacon, stop, failure):
-            task.cancel()
-        await asyncio.gather(beacon, stop, failure, return_exceptions=True)
+        await end_tasks((beacon, stop, failure), seconds_max=STOP_SECONDS_MAX)
         if ready_file is not None:
             ready_file.unlink(missing_ok=True)
 

@@ -31,6 +31,7 @@ from typing import Final
 from services.api.channels import Channels
 from services.api.follower import Follower, Wanted
 from services.api.history import History
+from shared.cancellation import end_tasks
 from shared.codec import records_from_publish
 from shared.errors import LogUnavailable
 from shared.hot_state import HotState
@@ -40,6 +41,7 @@ from shared.redis_client import Redis
 SWEEP_SECONDS: Final = 1.0
 SWEEP_THREADS_MAX: Final = 500  # looked at per sweep, in turn
 PING_SECONDS: Final = 15.0  # the longest silence of a stream
+STOP_SECONDS_MAX: Final = 2.0
 
 log = get_logger()
 
@@ -89,9 +91,7 @@ class Feed:
         ]
 
     async def stop(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end_tasks(self._tasks, seconds_max=STOP_SECONDS_MAX)
 
     def drain(self) -> None:
         """Make every follower end, now and from here on: ``Follower.draining`` tells."""

@@ -21,6 +21,7 @@ from services.orchestrator.model import Model
 from services.orchestrator.run_job import JobLimits, JobPorts, Jobs
 from shared.agents import Agent
 from shared.archive import Archive
+from shared.cancellation import end_tasks
 from shared.deployment import prepare
 from shared.errors import LogUnavailable
 from shared.event_log import EventLog
@@ -30,6 +31,7 @@ from shared.redis_client import Redis, translate
 from shared.settings import Settings
 
 HAND_OVER_SECONDS_MAX: Final = 3.0
+STOP_SECONDS_MAX: Final = 2.0
 WATCH_SECONDS: Final = 0.25
 
 log = get_logger()
@@ -96,23 +98,17 @@ class Orchestrator:
         parts.jobs.hand_over()
         with suppress(LogUnavailable):
             await parts.consumer.stop_reading()
-            await _end(parts.consumer.tasks, within_seconds=HAND_OVER_SECONDS_MAX)
+            if parts.consumer.tasks:
+                await asyncio.wait(parts.consumer.tasks, timeout=HAND_OVER_SECONDS_MAX)
+            await end_tasks(parts.consumer.tasks, seconds_max=STOP_SECONDS_MAX)
             await parts.consumer.give_back()
 
     async def stop(self) -> None:
         with suppress(LogUnavailable):
             await self._parts.consumer.stop_reading()
-        await _end({*self._parts.consumer.tasks, *self._background})
+        tasks = [*self._parts.consumer.tasks, *self._background]
+        await end_tasks(tasks, seconds_max=STOP_SECONDS_MAX)
         await self._parts.heartbeat.stop()
-
-
-async def _end(tasks: set[asyncio.Task[None]], *, within_seconds: float = 0.0) -> None:
-    """Wait so long, then cancel what is left, and wait for that too."""
-    if tasks and within_seconds:
-        _, tasks = await asyncio.wait(tasks, timeout=within_seconds)
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def assemble(

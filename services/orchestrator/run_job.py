@@ -37,6 +37,7 @@ from services.orchestrator.history import ThreadHistory
 from services.orchestrator.last_words import text_of_attempt
 from services.orchestrator.model import Completion, Delta, Model, ModelError
 from shared.agents import Agent
+from shared.cancellation import end_tasks
 from shared.commands import RunJob
 from shared.errors import UnknownJob
 from shared.event_log import Begun, EventLog, Lease
@@ -208,7 +209,7 @@ class _JobRun:
                 {answer, self._stopped}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED
             )
         finally:
-            await _abort(answer)
+            await end_tasks([answer], seconds_max=ABORT_SECONDS_MAX)
         if answer in done:
             return answer.result()
         if self._stopped in done:
@@ -236,12 +237,3 @@ class _JobRun:
             log.warning("model failed", code=error.code, detail=error.detail)
             return Failure(error.code, error.message, error.retryable)
         return answered["completion"]
-
-
-async def _abort(answer: asyncio.Task[Completion | Failure]) -> None:
-    """Cancel an answer that is not complete, and wait until it has let go of the model."""
-    if not answer.done():
-        answer.cancel()
-        await asyncio.wait({answer}, timeout=ABORT_SECONDS_MAX)
-        if answer.done() and not answer.cancelled():
-            answer.exception()  # seen: it came too late to matter

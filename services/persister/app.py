@@ -39,13 +39,15 @@ class Persister:
         consumer: Consumer,
         project: ProjectEvents,
         retention: Retention,
+        draining: asyncio.Event,
     ) -> None:
         self._redis, self._engine, self._partitions = redis, engine, partitions
         self._consumer, self._project, self._retention = consumer, project, retention
+        self._draining = draining
         self._background: list[asyncio.Task[None]] = []
-        self._stopping = asyncio.Event()
 
     async def start(self) -> None:
+        self._draining.clear()
         await require_schema(self._engine)
         await prepare(self._redis, self._partitions)
         await self._consumer.start()
@@ -72,32 +74,35 @@ class Persister:
             stopped.cancel()
 
     async def drain(self) -> None:
-        self._project.drain()
+        self._draining.set()
         await self._consumer.stop()
+        await self._trim()
 
     async def stop(self) -> None:
-        self._project.drain()
-        self._stopping.set()
+        self._draining.set()
         await asyncio.gather(*self._background, return_exceptions=True)
         self._background = []
         await self._consumer.stop()
 
     async def _trim_behind(self) -> None:
         """Cut the logs in which something was acknowledged, at most once a second each."""
-        while not await happens(self._stopping, within=TRIM_SECONDS):
-            trimmable = self._consumer.trimmable
-            while trimmable:
-                partition = trimmable.pop()
-                try:
-                    await self._retention.trim(partition)
-                except LogUnavailable as error:
-                    trimmable.add(partition)
-                    log.warning("log not trimmed", partition=partition, reason=str(error))
-                    break
+        while not await happens(self._draining, within=TRIM_SECONDS):
+            await self._trim()
+
+    async def _trim(self) -> None:
+        trimmable = self._consumer.trimmable
+        while trimmable:
+            partition = trimmable.pop()
+            try:
+                await self._retention.trim(partition)
+            except LogUnavailable as error:
+                trimmable.add(partition)
+                log.warning("log not trimmed", partition=partition, reason=str(error))
+                return
 
     async def _ping_when_idle(self) -> None:
         """A persister without events to archive would not notice that Postgres is away."""
-        while not await happens(self._stopping, within=PING_EVERY_SECONDS):
+        while not await happens(self._draining, within=PING_EVERY_SECONDS):
             await self._project.check()
 
 
@@ -106,7 +111,8 @@ def assemble(
 ) -> Persister:
     """The persister on its adapters, which stay the caller's to close."""
     retention = Retention(redis, idle_ttl_seconds=settings.idle_ttl_seconds)
-    project = ProjectEvents(Store(engine), retention, DeadEvents(redis))
+    draining = asyncio.Event()
+    project = ProjectEvents(Store(engine), retention, DeadEvents(redis), draining)
     lease = Lease(settings.consumer_name, settings.lease_seconds, settings.heartbeat_seconds)
     consumer = Consumer(broker, redis, project, partitions=settings.partitions, lease=lease)
     return Persister(
@@ -116,4 +122,5 @@ def assemble(
         consumer=consumer,
         project=project,
         retention=retention,
+        draining=draining,
     )

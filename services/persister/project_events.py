@@ -44,18 +44,23 @@ class Draining(HeadwaterError):
 
 
 class ProjectEvents:
-    """Call it with a partition's entries. Raises LogUnavailable, Draining: do not acknowledge."""
+    """Call it with a partition's entries. Raises LogUnavailable, Draining: do not acknowledge.
 
-    def __init__(self, store: Store, retention: Retention, dead_events: DeadEvents) -> None:
+    Once ``draining`` is set, what waits for Postgres is let go.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        retention: Retention,
+        dead_events: DeadEvents,
+        draining: asyncio.Event,
+    ) -> None:
         self._store = store
         self._retention = retention
         self._dead_events = dead_events
-        self._draining = asyncio.Event()
+        self._draining = draining
         self.archive_answers = True  # at the last try
-
-    def drain(self) -> None:
-        """Let go of what waits for Postgres."""
-        self._draining.set()
 
     async def check(self) -> bool:
         """Whether Postgres answers now."""

@@ -188,7 +188,7 @@ async def run(settings: Settings, console: Console) -> int:
     finally:
         await engine.dispose()
     for difference in differences:
-        console.print(str(difference), highlight=False)
+        console.print(str(difference), highlight=False, markup=False, soft_wrap=True)
     console.print("The rows were different: they are replaced." if differences else "Same rows.")
     return DIFFERENT if differences else SAME
 

@@ -111,6 +111,7 @@ async def test_every_viewer_sees_exactly_its_suffix(
         assert viewer.frames == viewer.expected(records), viewer
     for running in (gateway, other_gateway):
         await eventually(lambda r=running: r.gateway.feed.follower_count == 0)
+        assert not any(task.done() for task in running.gateway.feed.tasks)
 
 
 def viewer_of(story: Story, client: Client, chance: random.Random) -> Viewer:

@@ -12,6 +12,7 @@ import pytest
 
 from services.orchestrator import appender as appending
 from services.orchestrator.appender import Appender, JobWriter, LeaseLost, Stop
+from shared.cancellation import end_tasks
 from shared.commands import RunJob
 from shared.deployment import prepare
 from shared.errors import LogUnavailable
@@ -48,8 +49,10 @@ async def appender_on(log: EventLog) -> AsyncGenerator[Appender]:
     appender = Appender(log)
     async with asyncio.TaskGroup() as tasks:
         loop = tasks.create_task(appender.run())
-        yield appender
-        loop.cancel()
+        try:
+            yield appender
+        finally:
+            await end_tasks([loop], seconds_max=1)
 
 
 async def finish(writer: JobWriter, command: RunJob) -> None:
@@ -261,7 +264,7 @@ async def test_a_job_whose_append_is_put_off_does_not_ask_again_at_once(
 ) -> None:
     monkeypatch.setattr(appending, "RETRY_SECONDS", 0.1)
     log = GatedLog(gateway)
-    log.gate = asyncio.Semaphore(1000)
+    log.gate = asyncio.Semaphore(1_000_000)  # open
     async with appender_on(log) as appender:
         _, lease = await begun(gateway)
         writer = appender.open(lease, stop=lambda _: None)

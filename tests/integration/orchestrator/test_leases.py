@@ -127,7 +127,7 @@ async def test_a_job_delivered_again_while_it_runs_here_runs_once(
     bench: Bench, gateway: Gateway, model: ModelServer
 ) -> None:
     bench.agent("default", "fake:tokens=60,delay_ms=10")
-    async with bench.worker(**QUICK):
+    async with bench.worker(lease_seconds=30, heartbeat_seconds=10):
         command = await gateway.ask()
         await gateway.saying(command)
         await gateway.deliver_again(command, "w1", idle_ms=10_000_000)

@@ -11,52 +11,25 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.persister import app
 from services.persister.consumer import PAUSE_SECONDS
-from shared.commands import RunJob
 from shared.events import ThreadDeleted, ThreadUpdated
 from shared.keys import PERSISTERS, PartitionKeys
 from shared.redis_client import Redis
 from shared.settings import Settings
 from shared.times import utc_now
+from tests.integration.persister.observing import assert_archived, expiring, pending
 from tests.integration.persister.running import (
     LEASE_SECONDS,
-    assembled,
     eventually,
     is_consumed,
     running,
-    settings_for,
 )
-from tests.integration.persister.tables import archive, expected_read_model, read_model
+from tests.integration.persister.tables import archive, read_model
 from tests.integration.persister.writer import PARTITIONS, USER, Writer
-from tests.support.servers import Server
 
 DRAIN_SECONDS_MAX = 2.0
 FAILED_SECONDS_MAX = 5.0
 TRICKLE_TOKENS = 300
 CHAT_EVENTS = 7  # thread.created, message.posted, started, three tokens, done
-
-
-async def assert_archived(writer: Writer, engine: AsyncEngine) -> None:
-    """The archive is the stream, and the read model what the stream comes to."""
-    histories = {thread_id: await writer.records(thread_id) for thread_id in writer.threads}
-    assert await archive(engine) == histories
-    assert await read_model(engine) == expected_read_model(histories)
-
-
-async def expiring(writer: Writer, command: RunJob) -> list[bool]:
-    """Whether the thread's hash, its events and the job may be let go."""
-    keys = writer.keys(command.thread_id)
-    names = [keys.thread(command.thread_id), keys.thread_events(command.thread_id)]
-    return [await writer.redis.ttl(name) > 0 for name in [*names, keys.job(command.job_id)]]
-
-
-async def pending(redis: Redis) -> dict[Any, Any]:
-    """Who holds which entry of the logs."""
-    held: dict[Any, Any] = {}
-    for partition in range(PARTITIONS):
-        log = PartitionKeys(partition).log
-        for row in await redis.xpending_range(log, PERSISTERS, "-", "+", 10_000):
-            held[row["message_id"]] = row["consumer"]
-    return held
 
 
 async def deliver_to_the_dead(redis: Redis) -> int:
@@ -243,116 +216,3 @@ async def test_a_held_batch_is_not_taken_over(
                 await connection.rollback()
                 await eventually(lambda: is_consumed(writer.redis))
     await assert_archived(writer, engine)
-
-
-async def test_a_batch_waits_for_postgres(
-    writer: Writer, settings: Settings, engine: AsyncEngine, postgres_server: Server
-) -> None:
-    async with running(settings) as persister:
-        assert await persister.is_ready()
-        await eventually(lambda: is_consumed(writer.redis))
-        with postgres_server.away():
-            await writer.chat()
-            await eventually(lambda: _unready(persister))
-            assert await pending(writer.redis)
-        await eventually(persister.is_ready)
-        await eventually(lambda: is_consumed(writer.redis))
-    await assert_archived(writer, engine)
-
-
-async def test_a_batch_waits_for_a_postgres_that_takes_no_writes(
-    writer: Writer, settings: Settings, engine: AsyncEngine
-) -> None:
-    await writer.chat()
-    async with running(settings) as persister:
-        await eventually(lambda: is_consumed(writer.redis))
-        await _set_read_only(engine, "on")
-        try:
-            await writer.chat()
-            await eventually(lambda: _unready(persister))
-            assert await pending(writer.redis)
-        finally:
-            await _set_read_only(engine, "off")
-        await eventually(persister.is_ready)
-        await eventually(lambda: is_consumed(writer.redis))
-    await assert_archived(writer, engine)
-
-
-async def _set_read_only(engine: AsyncEngine, value: str) -> None:
-    """As on a server whose disk is nearly full, or that has become a replica: at once, for all."""
-    async with engine.connect() as connection:
-        await connection.execution_options(isolation_level="AUTOCOMMIT")
-        await connection.execute(text(f"ALTER SYSTEM SET default_transaction_read_only = {value}"))
-        await connection.execute(text("SELECT pg_reload_conf()"))
-
-
-async def test_an_idle_persister_notices_that_postgres_is_away(
-    writer: Writer,
-    settings: Settings,
-    postgres_server: Server,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(app, "PING_EVERY_SECONDS", 0.05)
-    async with running(settings) as persister:
-        with postgres_server.away():
-            await eventually(lambda: _unready(persister))
-        await eventually(persister.is_ready)
-
-
-async def _unready(persister: app.Persister) -> bool:
-    return not await persister.is_ready()
-
-
-async def test_draining_does_not_wait_for_postgres(
-    writer: Writer, settings: Settings, engine: AsyncEngine, postgres_server: Server
-) -> None:
-    async with running(settings) as persister:
-        with postgres_server.away():
-            await writer.chat()
-            await eventually(lambda: _unready(persister))
-            async with asyncio.timeout(DRAIN_SECONDS_MAX):
-                await persister.drain()
-            assert await pending(writer.redis)
-    async with running(settings):
-        await eventually(lambda: is_consumed(writer.redis))
-    await assert_archived(writer, engine)
-
-
-async def test_draining_finishes_the_batch_in_hand(
-    writer: Writer, settings: Settings, engine: AsyncEngine
-) -> None:
-    await writer.chat()
-    async with running(settings) as persister, engine.connect() as connection:
-        await connection.execute(text("LOCK TABLE threads"))
-        await writer.chat()
-        await eventually(lambda: _has_pending(writer.redis))
-        drain = asyncio.create_task(persister.drain())
-        await asyncio.wait([drain], timeout=0.2)
-        assert not drain.done()
-        await connection.rollback()
-        await drain
-        assert await pending(writer.redis) == {}
-
-
-async def _has_pending(redis: Redis) -> bool:
-    return bool(await pending(redis))
-
-
-async def test_a_lost_group_ends_the_process(writer: Writer, settings: Settings) -> None:
-    async with running(settings) as persister:
-        await writer.redis.flushall()
-        async with asyncio.timeout(FAILED_SECONDS_MAX):
-            assert await persister.failed() == "a subscriber has stopped"
-        assert not await persister.is_ready()
-
-
-async def test_it_may_be_stopped_before_it_is_started_and_twice(
-    redis_url: str, database_url: str
-) -> None:
-    async with assembled(settings_for(redis_url, database_url, name="p")) as persister:
-        assert not await persister.is_ready()
-        await persister.stop()
-        await persister.start()
-        await persister.stop()
-        await persister.stop()
-        assert not await persister.is_ready()

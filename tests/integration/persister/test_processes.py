@@ -11,10 +11,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.redis_client import Redis
 from shared.settings import Settings
+from tests.integration.persister.observing import assert_archived, expiring, pending
 from tests.integration.persister.processes import persister
 from tests.integration.persister.running import eventually, is_consumed
 from tests.integration.persister.tables import archive
-from tests.integration.persister.test_persister import assert_archived, expiring, pending
 from tests.integration.persister.writer import Writer
 
 KILLS = 5

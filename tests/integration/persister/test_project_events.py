@@ -30,7 +30,7 @@ READ_MAX = 10_000
 
 def use_case(engine: AsyncEngine, redis: Redis) -> ProjectEvents:
     retention = Retention(redis, idle_ttl_seconds=TTL_SECONDS)
-    return ProjectEvents(Store(engine), retention, DeadEvents(redis))
+    return ProjectEvents(Store(engine), retention, DeadEvents(redis), asyncio.Event())
 
 
 @pytest.fixture

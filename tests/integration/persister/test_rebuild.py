@@ -20,9 +20,9 @@ from services.persister.store import Store
 from shared.errors import CodecError, DeploymentError
 from shared.keys import PERSISTERS
 from shared.settings import Settings
+from tests.integration.persister.observing import assert_archived
 from tests.integration.persister.running import eventually, is_consumed, running
 from tests.integration.persister.tables import read_model
-from tests.integration.persister.test_persister import assert_archived
 from tests.integration.persister.writer import PARTITIONS, Writer
 
 CHATS = 20
