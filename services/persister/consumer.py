@@ -44,6 +44,7 @@ READ_BLOCK_MS: Final = 1000  # well below the socket's timeout
 RECLAIM_POLL_MS: Final = 500
 PAUSE_SECONDS: Final = 0.05
 WATCH_SECONDS: Final = 0.5
+STOPPED_LOOKS: Final = 2
 
 log = get_logger()
 
@@ -122,9 +123,14 @@ class Consumer:
         await self._broker.stop()
 
     async def failed(self) -> str:
-        """Return once a subscriber has stopped by itself."""
-        while self.is_running:  # noqa: ASYNC110 -- FastStream has no event to wait for
+        """Return once a subscriber has stopped by itself.
+
+        FastStream starts a reader again whose read was refused, so one look is not enough.
+        """
+        looks = 0
+        while looks < STOPPED_LOOKS:
             await asyncio.sleep(WATCH_SECONDS)
+            looks = 0 if self.is_running else looks + 1
         return "a subscriber has stopped"
 
     @property

@@ -48,6 +48,15 @@ async def is_level(gateway: Running) -> None:
     await eventually(lambda: all(f.is_level for f in gateway.gateway.feed._followers()))
 
 
+async def is_listening(gateway: Running, attempt: Attempt) -> None:
+    """Speak once, and be heard over a subscription that was confirmed. Needs the sweep to rest."""
+    await eventually(lambda: _is(1, subscribers(attempt.worker.redis, attempt)))
+    await attempt.say("a")
+    watched = {w.thread_id: w for w in gateway.gateway.feed._watched.values()}
+    await eventually(lambda: watched[attempt.lease.thread_id].heard)
+    await is_level(gateway)
+
+
 async def say_until_all_stall(gateway: Running, attempts: list[Attempt]) -> None:
     """Speak until no client takes anything more, and no follower buffers anything."""
     stalled_rounds = 0
@@ -148,15 +157,19 @@ async def test_silence_is_filled_with_comments(client: Client, worker: Worker) -
             assert frame.comment == "ping"
 
 
-async def test_a_publish_that_nobody_heard_is_found(client: Client, worker: Worker) -> None:
+async def test_a_publish_that_nobody_heard_is_found(
+    gateway: Running, client: Client, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     attempt = await worker.ask(client)
     async with client.stream_events(events_of_job(attempt)) as stream:
-        await stream.take(1)
-        await attempt.say("a")
-        await attempt.say("b", silently=True)
-        await attempt.say("c")
-        assert [frame.cursor for frame in await stream.take(3)] == [2, 3, 4]
-        await attempt.end(silently=True)
+        with monkeypatch.context() as patch:
+            patch.setattr(feed.Feed, "_sweep", _no_sweep)
+            await is_listening(gateway, attempt)
+            await attempt.say("b", silently=True)
+            await attempt.say("c")
+            assert [frame.cursor for frame in await stream.take(4)] == [1, 2, 3, 4]
+            await is_level(gateway)
+            await attempt.end(silently=True)
         assert [frame.cursor for frame in await stream.rest()] == [5]
 
 
@@ -165,16 +178,16 @@ async def test_a_viewer_who_knows_more_does_not_hide_what_another_misses(
 ) -> None:
     attempt = await worker.ask(client)
     async with client.stream_events(events_of_job(attempt)) as stream:
-        await stream.take(1)
-        await is_level(gateway)
         with monkeypatch.context() as patch:
             patch.setattr(feed.Feed, "_sweep", _no_sweep)
+            await is_listening(gateway, attempt)
+            await stream.take(2)
             await attempt.say("lost", silently=True)
             async with client.stream_events(events_of_job(attempt)) as other:
-                assert [frame.cursor for frame in await other.take(2)] == [1, 2]
+                assert [frame.cursor for frame in await other.take(3)] == [1, 2, 3]
                 await is_level(gateway)
                 patch.undo()
-                assert [frame.cursor for frame in await stream.take(1)] == [2]
+                assert [frame.cursor for frame in await stream.take(1)] == [3]
 
 
 async def _no_sweep(_: feed.Feed) -> None:

@@ -90,7 +90,7 @@ async def test_what_runs_over_is_read(
     follower = await level(history, thread_id, at=0)
     for record in records:
         offer(follower, record)
-    assert not follower.is_level
+    assert not follower._buffer
     assert await read(follower, 8) == records
 
 
@@ -143,10 +143,11 @@ async def test_the_end_comes_at_once_while_it_waits(
 ) -> None:
     thread_id, _ = await thread_of(worker, client, 8)
     follower = Follower(history, thread_id, after=8)
-    waiting = asyncio.create_task(follower.next())
-    await eventually(lambda: follower.is_level)
-    follower.end()
-    assert await soon(waiting) == []
+    async with asyncio.TaskGroup() as tasks:
+        waiting = tasks.create_task(soon(follower.next()))
+        await eventually(lambda: follower.is_level)
+        follower.end()
+    assert waiting.result() == []
     assert follower.draining
 
 
@@ -162,11 +163,12 @@ async def test_the_end_comes_at_once_while_it_reads(
 
     monkeypatch.setattr(history, "behind", read_for_ever)
     follower = Follower(history, thread_id, after=0)
-    waiting = asyncio.create_task(follower.next())
-    await soon(reading.wait())
-    follower.end()
-    follower.end()
-    assert await soon(waiting) == []
+    async with asyncio.TaskGroup() as tasks:
+        waiting = tasks.create_task(soon(follower.next()))
+        await soon(reading.wait())
+        follower.end()
+        follower.end()
+    assert waiting.result() == []
 
 
 async def test_any_order_of_hearing_gives_the_stream(

@@ -54,7 +54,7 @@ async def chat(worker: Worker, client: Client, *, tokens: int = 6) -> tuple[str,
 
 async def follow_job(
     client: Client, job_id: str, *, after: int
-) -> list[tuple[int, object, object]]:
+) -> list[tuple[int, str | None, str | None]]:
     async with client.stream_events(f"/v1/jobs/{job_id}/events", after=after) as stream:
         frames = await stream.rest()
         assert stream.ended_cleanly
@@ -159,13 +159,15 @@ async def test_a_hole_in_the_archive_is_not_passed_over(
 
 
 async def test_an_archive_that_lags_is_not_the_end(
-    client: Client, worker: Worker, settings: Settings, engine: AsyncEngine
+    client: Client, worker: Worker, settings: Settings, engine: AsyncEngine, history: History
 ) -> None:
     thread_id, job_id = await chat(worker, client)
     records = await worker.records(thread_id)
     await archive_all(settings, worker.redis)
     await unarchive(engine, thread_id, positions=range(7, 100))
     await trim(worker, thread_id, before=5)
+    assert await history.behind(thread_id, 2) == (records[2:6], True)
+    assert await history.behind(thread_id, 6) == (records[6:], False)
     await check_thread(client, thread_id, records)
     await check_every_place(client, job_id, records)
 

@@ -113,14 +113,12 @@ class Gateway:
         return events
 
     async def pending(self, consumer: str | None = None) -> int:
-        """Commands delivered to a worker, or to any, and not yet done."""
-        found = 0
+        """Commands delivered to a worker, or to any, and not yet done; all at one moment."""
+        pipeline: Any = self.redis.pipeline(transaction=True)
         for partition in range(self.partitions):
-            rows: Any = await self.redis.xpending_range(
-                PartitionKeys(partition).commands, ORCHESTRATORS, "-", "+", 1000, consumer
-            )
-            found += len(rows)
-        return found
+            stream = PartitionKeys(partition).commands
+            pipeline.xpending_range(stream, ORCHESTRATORS, "-", "+", 1000, consumer)
+        return sum(len(rows) for rows in await pipeline.execute())
 
     async def holder(self, command: RunJob) -> str:
         """The worker that the job's command was delivered to."""

@@ -46,7 +46,7 @@ async def test_a_worker_never_holds_more_than_it_runs_and_another_takes_the_rest
             assert (await gateway.done(command))[-1]["status"] == "done"
         for watch in watches:
             watch.cancel()
-    assert [each.seen for each in most] == [SLOTS, SLOTS]
+    assert all(0 < each.seen <= SLOTS for each in most)
     assert await gateway.pending() == 0
 
 
@@ -71,11 +71,10 @@ async def test_one_slot_takes_over_what_others_left(bench: Bench, gateway: Gatew
 
 async def all_slots_are_free(gateway: Gateway, slots: int) -> None:
     """So many jobs run at once, and none waits for another."""
-    commands = [await gateway.ask(agent="brief") for _ in range(slots)]
+    commands = [await gateway.ask(agent="slow") for _ in range(slots)]
     await asyncio.gather(*(gateway.saying(command) for command in commands))
-    statuses = [(await gateway.job(command)).status for command in commands]
-    assert statuses == ["running"] * slots
     for command in commands:
+        assert await gateway.cancel(command) == "running"
         await gateway.done(command)
 
 

@@ -110,9 +110,11 @@ async def test_an_answer_that_breaks_off_each_time_fails_when_no_attempt_is_left
     assert (letter[b"j"].decode(), letter[b"reason"].decode()) == (command.job_id, code)
 
 
-async def test_an_answer_that_breaks_off_once_begins_again(bench: Bench, gateway: Gateway) -> None:
+async def test_an_answer_that_breaks_off_once_begins_again_in_the_same_worker(
+    bench: Bench, gateway: Gateway
+) -> None:
     bench.agent("default", "fake:cut_after=5,times=1")
-    async with bench.worker():
+    async with bench.worker(lease_seconds=30):
         events = await gateway.done(await gateway.ask())
     assert kinds(events) == ["started", "token", "started", "token", "done"]
     assert (events[-1]["attempt"], events[-1]["content"]) == (2, words(1, 16))

@@ -154,7 +154,7 @@ MUTATIONS: dict[str, Mutation] = {
         _JobRun._answer,
         "return True",
         "return False",
-        failing.test_an_answer_that_breaks_off_once_begins_again,
+        failing.test_an_answer_that_breaks_off_once_begins_again_in_the_same_worker,
     ),
 }
 
