@@ -10,12 +10,9 @@ import argparse
 import asyncio
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +23,7 @@ from infra.local.plan import Plan
 from tests.bench.cpu import CpuMeter
 from tests.bench.streams import Answer, post
 from tests.support.gateway_client import GatewayClient
+from tests.support.model_process import model_process
 
 SERVICES = ("valkey", "postgres", "persister-1", "orchestrator-1", "api-1")
 FIRST_TOKEN_RUNS = 50
@@ -33,19 +31,6 @@ CANCEL_RUNS = 20
 CANCEL_AT_SEQ = 10
 TOKENS_PER_STREAM = 200
 STREAMS_PER_LEVEL = {1: 20, 16: 96, 64: 192}
-
-
-@contextmanager
-def model_server() -> Iterator[str]:
-    """The scripted model server as a process of its own; its base URL."""
-    command = [sys.executable, "-m", "tests.support.model_server", "--port", "0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE)
-    try:
-        assert process.stdout is not None
-        yield json.loads(process.stdout.readline())["url"]
-    finally:
-        process.terminate()
-        process.wait(10)
 
 
 class Bench:
@@ -168,7 +153,7 @@ def main() -> None:
     model = f"fake:tokens={TOKENS_PER_STREAM}"
     if asked.delay_ms:
         model += f",delay_ms={asked.delay_ms:g}"
-    with tempfile.TemporaryDirectory(prefix="headwater-bench-") as folder, model_server() as url:
+    with tempfile.TemporaryDirectory(prefix="headwater-bench-") as folder, model_process() as url:
         agents = Path(folder) / "agents.json"
         slow = {"name": "slow", "model": "fake:tokens=500,delay_ms=10"}
         agents.write_text(json.dumps({"agents": [{"name": "default"}, slow]}))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import subprocess
-import sys
 from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import pytest
 from infra.local.cluster import LocalCluster
 from infra.local.plan import Plan
 from tests.support.gateway_client import GatewayClient
+from tests.support.model_process import model_process
 
 LEASE_SECONDS = 2
 AGENTS = {
@@ -28,16 +27,8 @@ AGENTS = {
 
 @pytest.fixture(scope="session")
 def model_url() -> Generator[str]:
-    command = [sys.executable, "-m", "tests.support.model_server", "--port", "0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE)
-    try:
-        assert process.stdout is not None
-        yield json.loads(process.stdout.readline())["url"]
-    finally:
-        process.terminate()
-        process.wait(10)
-        assert process.stdout is not None
-        process.stdout.close()
+    with model_process() as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

@@ -82,7 +82,7 @@ def test_nothing_is_left_for_later() -> None:
     assert not (found := list(_matches(REMINDER, texts()))), _listed(found)
 
 
-@pytest.mark.parametrize("line", ["see /home/me/a.py", "(/work/main)", "'/tmp/x.sock'"])
+@pytest.mark.parametrize("line", ["see /home/me/a.py", "(/home/me/main)", "'/tmp/x.sock'"])
 def test_machine_path_is_recognised(line: str) -> None:
     assert MACHINE_PATH.search(line)
 
