@@ -21,12 +21,14 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Final, cast
 
+from shared.cancellation import end_tasks
 from shared.keys import PartitionKeys
 from shared.observability import get_logger
 from shared.redis_client import Redis, RedisError
 
 LISTEN_SECONDS: Final = 5.0
 RECONNECT_SECONDS: Final = 0.1
+STOP_SECONDS_MAX: Final = 1.0
 
 log = get_logger()
 
@@ -64,9 +66,8 @@ class Channels:
         while True:
             try:
                 await self._hold_connection()
-            except* RedisError as lost:
-                reasons = [type(error).__name__ for error in lost.exceptions]
-                log.warning("feed connection lost", reasons=reasons)
+            except RedisError as error:
+                log.warning("feed connection lost", reason=str(error))
             await asyncio.sleep(RECONNECT_SECONDS)
 
     def _mark(self, channel: bytes) -> None:
@@ -79,9 +80,15 @@ class Channels:
         try:
             self._changed.clear()
             await connection.send_command("SSUBSCRIBE", *self._wanted)
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._write(connection))
-                tasks.create_task(self._read(connection))
+            tasks = [
+                asyncio.create_task(self._write(connection), name="feed.write"),
+                asyncio.create_task(self._read(connection), name="feed.read"),
+            ]
+            try:
+                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                await end_tasks(tasks, seconds_max=STOP_SECONDS_MAX)
+            done.pop().result()  # raises why it ended
         finally:
             await connection.disconnect(nowait=True)
             await pool.release(connection)

@@ -212,6 +212,7 @@ class Appender:
     def _put_off_for(self, error: LogUnavailable, writer: JobWriter) -> None:
         log.warning("append put off", job_id=writer.lease.job_id, reason=str(error))
         self._put_off.add(writer)
+        self._marked.pop(writer, None)  # text that came while the append was under way
         asyncio.get_running_loop().call_later(RETRY_SECONDS, self._try_again, writer)
 
     def _try_again(self, writer: JobWriter) -> None:

@@ -31,7 +31,7 @@ from tests.integration.api.worker import Worker
 PATIENCE_SECONDS = 0.6  # the guards take a fraction of it when nothing is taken out
 GUARD_SECONDS_MAX = 3.0
 # How a test fails: what it saw is not so, or it saw nothing.
-FAILURES = (AssertionError, TimeoutError, ExceptionGroup)
+FAILURES = (AssertionError, TimeoutError, ExceptionGroup, pytest.fail.Exception)
 
 
 class Mutation(NamedTuple):
