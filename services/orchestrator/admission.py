@@ -25,7 +25,7 @@ from typing import Any, Final, cast
 from shared.observability import get_logger
 from shared.redis_client import Redis, ResponseError
 
-SCARCE_BLOCK_MS: Final = 20  # how long a read holds a slot that others wait for
+SCARCE_BLOCK_MS: Final = 10  # how long a read holds a slot that others wait for
 REFUSED_SECONDS: Final = 0.5
 
 log = get_logger()

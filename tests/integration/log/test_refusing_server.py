@@ -167,7 +167,7 @@ async def test_the_wrong_password_is_log_unavailable(
     redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shared.redis_client.RETRIES_MAX", 0)
-    client = connect_repeating(redis_url.replace("redis://:", "redis://:wrong"))
+    client = connect_repeating(redis_url.replace("redis://default:", "redis://default:wrong"))
     with pytest.raises(LogUnavailable):
         await LogServer(client).thread()
     await client.aclose()

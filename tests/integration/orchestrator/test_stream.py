@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from services.orchestrator.openai_compatible import OpenAICompatibleModel, open_session
 from tests.integration.orchestrator.gateway import Gateway, deltas, kinds, words
 from tests.integration.orchestrator.models import Listening, Scripted
-from tests.integration.orchestrator.workers import LIMITS, Bench
+from tests.integration.orchestrator.waiting import until
+from tests.integration.orchestrator.workers import LIMITS, Bench, proxy_to
 from tests.support.model_server import ModelServer
 
 
@@ -87,3 +90,29 @@ async def test_all_text_is_there_however_it_arrives(bench: Bench, gateway: Gatew
             events = await gateway.done(command)
             assert events[-1]["content"] == words(1, 200)
             assert deltas(events, 1) == 200
+
+
+async def test_a_model_that_outruns_redis_is_held_back_and_loses_nothing(
+    bench: Bench, gateway: Gateway, model: ModelServer
+) -> None:
+    tokens = 100_000
+    bench.agent("default", f"fake:tokens={tokens}")
+    async with (
+        proxy_to(bench.redis_url) as proxy,
+        bench.worker(redis_url=proxy.url(bench.redis_url), lease_seconds=60, heartbeat_seconds=20),
+    ):
+        command = await gateway.ask()
+        await gateway.saying(command)
+        proxy.black_hole()
+        [answer] = model.statistics.records
+
+        async def stands_still() -> bool:
+            before = answer.tokens
+            await asyncio.sleep(0.3)
+            return answer.tokens == before
+
+        await until(stands_still)
+        assert answer.tokens < tokens
+        proxy.heal()
+        done = (await gateway.done(command))[-1]
+    assert (done["attempt"], done["content"]) == (1, words(1, tokens))

@@ -117,6 +117,7 @@ class Bench:
         """An orchestrator process, ready to work; killed in the end if it still lives."""
         name = changes.setdefault("consumer_name", "w1")
         env = self._environment(changes)
+        Path(env["HEADWATER_READY_FILE"]).unlink(missing_ok=True)  # of one that was killed
         log = (self.folder / f"{name}.log").open("wb")
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "services.orchestrator", env=env, stdout=log, stderr=log
