@@ -117,7 +117,7 @@ class Bench:
         """An orchestrator process, ready to work; killed in the end if it still lives."""
         name = changes.setdefault("consumer_name", "w1")
         env = self._environment(changes)
-        Path(env["HEADWATER_READY_FILE"]).unlink(missing_ok=True)  # of one that was killed
+        Path(env["HEADWATER_READY_FILE"]).unlink(missing_ok=True)  # noqa: ASYNC240 -- of one killed
         log = (self.folder / f"{name}.log").open("wb")
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "services.orchestrator", env=env, stdout=log, stderr=log
@@ -135,6 +135,7 @@ class Bench:
         named = [agent.model_dump() for agent in self.agents.values()]
         agents_file.write_text(json.dumps({"agents": named}))
         ready_file = self.folder / f"{changes['consumer_name']}.ready"
+        ready_file.unlink(missing_ok=True)  # of one that was killed
         settings = {
             **DEFAULTS,
             "redis_url": self.redis_url,

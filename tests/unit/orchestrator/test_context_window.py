@@ -24,9 +24,12 @@ turns = st.lists(
 
 def said(kept: list[Turn]) -> list[ChatMessage]:
     return [
-        ChatMessage(role, text)
+        message
         for turn in kept
-        for role, text in (("user", turn.question), ("assistant", turn.answer or ""))
+        for message in (
+            ChatMessage("user", turn.question),
+            ChatMessage("assistant", turn.answer or ""),
+        )
     ]
 
 
