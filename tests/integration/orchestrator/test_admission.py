@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from services.orchestrator import consumer as consuming
+from shared.errors import DeploymentError
 from shared.redis_client import Redis
 from tests.integration.orchestrator.gateway import Gateway, kinds
 from tests.integration.orchestrator.models import Scripted
@@ -193,3 +194,26 @@ async def test_a_worker_is_ready_from_start_to_stop(bench: Bench) -> None:
         assert not await worker.is_ready()
         await worker.stop()
         await worker.stop()
+
+
+async def test_what_was_delivered_and_not_begun_is_given_back_on_leaving(
+    bench: Bench, gateway: Gateway
+) -> None:
+    """A read that was cut off may have been given an entry: no reader ever hears of it again."""
+    async with bench.worker(lease_seconds=30) as leaving:
+        command = await gateway.posted_to("w1")
+        await asyncio.sleep(0.3)
+        assert await gateway.events(command) == []
+        await leaving.drain()
+    async with bench.worker(lease_seconds=30, consumer_name="w2"):
+        assert (await gateway.done(command))[-1]["attempt"] == 1
+
+
+async def test_a_worker_does_not_start_with_another_number_of_partitions(
+    bench: Bench, gateway: Gateway
+) -> None:
+    async with bench.worker():
+        await gateway.done(await gateway.ask())
+    with pytest.raises(DeploymentError):
+        async with bench.worker(partitions=gateway.partitions + 1):
+            pass
