@@ -21,7 +21,7 @@ from shared.settings import Settings
 from tests.integration.api.sse_client import Stream
 
 PARTITIONS = 2
-SECRET = "a secret of at least thirty-two bytes"
+SECRET = "a secret of sixty-four bytes or more, so that HS512 can be tried too"
 TOKEN_SECONDS = 3600
 CALL_SECONDS_MAX = 20.0
 QUEUE_MAX = 4

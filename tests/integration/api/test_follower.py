@@ -145,8 +145,10 @@ async def test_the_end_comes_at_once_while_it_waits(
     follower = Follower(history, thread_id, after=8)
     async with asyncio.TaskGroup() as tasks:
         waiting = tasks.create_task(soon(follower.next()))
-        await eventually(lambda: follower.is_level)
-        follower.end()
+        try:
+            await eventually(lambda: follower.is_level)
+        finally:
+            follower.end()
     assert waiting.result() == []
     assert follower.draining
 

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from shared.codec import Record
 from shared.commands import OnBusy, RunJob
+from shared.deployment import prepare
 from shared.event_log import EventLog
 from shared.events import ThreadCreated
 from shared.hot_state import HotState, Job
@@ -132,17 +133,13 @@ class Gateway:
         job = self.keys(command.thread_id).job(command.job_id)
         return (await cast("Any", self.redis).hget(job, "entry")).decode()
 
-    async def posted_to(self, consumer: str) -> RunJob:
-        """A new command that Redis has delivered to a worker, which has not heard of it.
-
-        Posted in one step with its delivery, so that the worker's own readers do not get it.
-        """
+    async def delivered(self, consumer: str) -> tuple[RunJob, str]:
+        """A new command and its entry, which Redis has delivered to a worker."""
+        await prepare(self.redis, self.partitions)
         command = await self.ask()
         stream = self.keys(command.thread_id).commands
-        pipeline: Any = self.redis.pipeline(transaction=True)
-        pipeline.xreadgroup(ORCHESTRATORS, consumer, {stream: ">"}, count=1)
-        await pipeline.execute()
-        return command
+        await self.redis.xreadgroup(ORCHESTRATORS, consumer, {stream: ">"}, count=1)
+        return command, await self.entry_of(command)
 
     async def deliver_again(self, command: RunJob, consumer: str, *, idle_ms: int = 0) -> str:
         """Hand a command to a worker as if its lease were over, so old already; its entry."""

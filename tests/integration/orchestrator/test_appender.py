@@ -15,10 +15,8 @@ from services.orchestrator import appender as appending
 from services.orchestrator.appender import Appender, JobWriter, LeaseLost, Stop
 from shared.cancellation import end_tasks
 from shared.commands import RunJob
-from shared.deployment import prepare
 from shared.errors import LogUnavailable
 from shared.event_log import Append, Appended, EventLog, Lease
-from shared.keys import ORCHESTRATORS
 from tests.integration.orchestrator.gateway import Gateway, deltas
 from tests.integration.orchestrator.waiting import until
 
@@ -29,16 +27,9 @@ SEEDS = range(20)
 
 async def begun(gateway: Gateway, *, consumer: str = "w1") -> tuple[RunJob, Lease]:
     """A posted, delivered and begun job."""
-    await prepare(gateway.redis, gateway.partitions)
-    command = await gateway.ask()
-    stream = gateway.keys(command.thread_id).commands
-    reply: Any = await gateway.redis.xreadgroup(ORCHESTRATORS, consumer, {stream: ">"}, count=1)
+    command, entry_id = await gateway.delivered(consumer)
     begun = await gateway.log.begin_attempt(
-        command,
-        entry_id=reply[0][1][0][0].decode(),
-        consumer=consumer,
-        attempts_max=3,
-        model="m",
+        command, entry_id=entry_id, consumer=consumer, attempts_max=3, model="m"
     )
     assert begun.lease is not None
     return command, begun.lease

@@ -17,6 +17,7 @@ import pytest
 from services.orchestrator import admission
 from services.orchestrator.admission import Slots
 from services.orchestrator.appender import Appender, JobWriter, LeaseLost
+from services.orchestrator.consumer import Consumer
 from services.orchestrator.heartbeat import Heartbeat
 from services.orchestrator.run_job import Jobs, _JobRun
 from shared.redis_client import Redis
@@ -143,6 +144,12 @@ MUTATIONS: dict[str, Mutation] = {
         "asyncio.sleep(REFUSED_SECONDS)",
         "asyncio.sleep(0)",
         admitting.test_reads_that_redis_refuses_are_repeated_calmly,
+    ),
+    "a leaving worker keeps what it has not begun": (
+        Consumer.give_back,
+        "if ids:",
+        "if False:",
+        admitting.test_what_was_delivered_and_not_begun_is_given_back_on_leaving,
     ),
     "a job runs as often as it is delivered": (
         Jobs.run,

@@ -180,6 +180,22 @@ async def test_a_question_that_waits_is_no_context_of_an_earlier_one(
     assert context(third) == dialogue(first, second, questions=["one", "two", "three"])
 
 
+async def test_what_was_asked_later_is_no_context_even_when_it_was_answered_before(
+    bench: Bench, gateway: Gateway
+) -> None:
+    async with bench.worker():
+        running = await gateway.ask("first", agent="slow")
+        await gateway.saying(running)
+        thread = running.thread_id
+        waiting = await gateway.ask("waiting", agent="echo", thread_id=thread)
+        urgent = await gateway.ask("urgent", agent="echo", thread_id=thread, on_busy="interrupt")
+        end = (await gateway.done(waiting))[-1]
+        interrupted = (await gateway.done(running))[-1]
+        said_first = (await gateway.done(urgent))[-1]
+    assert context(end) == dialogue(interrupted, questions=["first", "waiting"])
+    assert context(said_first) == dialogue(interrupted, questions=["first", "urgent"])
+
+
 async def test_a_long_thread_is_cut_to_the_model_by_whole_turns(
     bench: Bench, gateway: Gateway
 ) -> None:
