@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import jwt
@@ -19,6 +20,7 @@ from shared.postgres import create_engine
 from shared.redis_client import Redis, connect
 from shared.settings import Settings
 from tests.integration.api.sse_client import Stream
+from tests.support.proxy import Proxy
 
 PARTITIONS = 2
 SECRET = "a secret of sixty-four bytes or more, so that HS512 can be tried too"
@@ -65,6 +67,36 @@ class Running:
         if user is not None:
             headers["Authorization"] = f"Bearer {token_for(user)}"
         return Client(self.url, headers)
+
+
+@dataclass(frozen=True)
+class Network:
+    """Where a gateway finds its stores: behind a proxy each, which a test lets misbehave."""
+
+    redis: Proxy
+    postgres: Proxy
+
+    @staticmethod
+    def cut(proxy: Proxy) -> None:
+        """The server is gone: connections end, and new ones are refused."""
+        proxy.refuses = True
+        proxy.cut_all()
+
+
+@asynccontextmanager
+async def proxied(settings: Settings) -> AsyncGenerator[tuple[Network, Settings]]:
+    """Proxies to the stores of some settings, and the settings that lead through them."""
+    redis_url, database_url = settings.required("redis_url"), settings.required("database_url")
+    async with Proxy(*_place(redis_url)) as redis, Proxy(*_place(database_url)) as postgres:
+        through = {"redis_url": redis.url(redis_url), "database_url": postgres.url(database_url)}
+        yield Network(redis, postgres), settings.model_copy(update=through)
+
+
+def _place(url: str) -> tuple[str, int]:
+    parts = urlsplit(url)
+    assert parts.hostname is not None
+    assert parts.port is not None
+    return parts.hostname, parts.port
 
 
 @asynccontextmanager

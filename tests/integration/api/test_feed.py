@@ -58,14 +58,16 @@ async def is_listening(gateway: Running, attempt: Attempt) -> None:
 
 
 async def say_until_all_stall(gateway: Running, attempts: list[Attempt]) -> None:
-    """Speak until no client takes anything more, and no follower buffers anything."""
-    stalled_rounds = 0
+    """Speak until no client takes anything more, and no follower buffers or reads anything."""
+    followers = gateway.gateway.feed._followers()
+    rounds = 0
     for _ in range(1000):
         for attempt in attempts:
             await attempt.say(*["x" * 4000] * 5)
-        all_stall = all(f._behind and not f._buffer for f in gateway.gateway.feed._followers())
-        stalled_rounds = stalled_rounds + 1 if all_stall else 0
-        if stalled_rounds == 10:
+        all_stall = all(f._behind and f._reading is None for f in followers)
+        rounds = rounds + 1 if all_stall else 0
+        if rounds == 10:
+            assert not any(follower._buffer for follower in followers)
             return
     raise AssertionError("somebody still reads")
 

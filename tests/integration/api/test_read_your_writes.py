@@ -21,7 +21,7 @@ from tests.integration.api.persisting import archive_all, let_go, running_persis
 from tests.integration.api.waiting import eventually
 from tests.integration.api.worker import Worker
 
-STEPS = 30
+STEPS = 20
 THREADS_MANY = 30
 
 
@@ -167,7 +167,7 @@ async def test_every_read_shows_what_was_done(
         for number in range(STEPS):
             await model.step()
             await model.check()
-            if persister in ("now and then", "thorough") and number % 7 == 6:
+            if persister in ("now and then", "thorough") and number % 5 == 4:
                 await archive_all(settings, worker.redis)
                 for thread_id in model.threads if persister == "thorough" else ():
                     await let_go(worker, thread_id)
