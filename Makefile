@@ -20,13 +20,14 @@ JOB ?=
 SPEED ?= 1
 OUT ?=
 ARGS ?=
+SEED ?=
 RUN := $(VENV)/.installed-run
 DEV := $(VENV)/.installed-dev
 
-.PHONY: help up down status logs token tail replay rebuild test bench check fmt lock
+.PHONY: help up down status logs token tail replay dead-letters rebuild test faults bench check fmt lock
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-9s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
 
 up: $(RUN) ## Start everything, wait until it is ready, print a first request
 	@$(CLUSTER) up
@@ -49,11 +50,17 @@ tail: $(RUN) ## Follow the events of JOB=… as they come
 replay: $(RUN) ## Play the events of JOB=… again; SPEED=2 is twice as fast
 	@$(CLUSTER) run -- $(BIN)/python -m infra.console replay '$(JOB)' --speed '$(SPEED)' $(ARGS)
 
+dead-letters: $(RUN) ## List what was given up on; ARGS='show ID', 'retry ID' (or --all), 'drop ID'
+	@$(CLUSTER) run -- $(BIN)/python -m infra.console dead-letters $(ARGS)
+
 rebuild: $(RUN) ## Drop the read model and make it again from the archive
 	@$(CLUSTER) run -- $(BIN)/python -m services.persister.rebuild $(ARGS)
 
 test: $(DEV) ## Run the tests; ARGS='-k cancel' picks some
 	@$(BIN)/python -m pytest $(ARGS)
+
+faults: $(DEV) ## Run the fault suite; SEED=7 repeats a run, ARGS='-k row_06' picks a row
+	@SEED='$(SEED)' $(BIN)/python -m pytest tests/faults $(ARGS)
 
 bench: $(DEV) ## Measure first token, cancel, tokens per second and CPU; OUT=file.json keeps it
 	@$(BIN)/python -m tests.bench $(if $(OUT),--out '$(OUT)') $(ARGS)

@@ -12,7 +12,8 @@ Whoever begins later makes both of another value, and from then on Redis refuses
 Failures
     Reply lost        The call is sent again: a script that finds its work done says so.
     Worker superseded ``FENCED``: it stops, its text belongs to nobody.
-    Redis lost a tail ``GAP``: the worker appends again from the seq it is told.
+    Redis lost a tail ``GAP``: the worker appends again from the seq it is told. If even the
+                      beginning of the attempt was lost, ``resume_attempt`` gives it back.
     Redis away        LogUnavailable: nothing is known; the caller may send the same call again.
 """
 
@@ -37,6 +38,7 @@ from shared.times import utc_now
 
 _AT: Final = re.compile(rb'"at":"([^"]+)"')  # stands before everything a user or model wrote
 HAND_OVER_IDLE_MS: Final = 86_400_000  # older than any lease: the next look takes the job
+HAND_OVERS_MAX: Final = 16  # of one job; later ones use up its attempts
 
 BeginOutcome = Literal["BEGUN", "CANCELLED", "EXHAUSTED", "ENDED", "LOST", "UNKNOWN"]
 AppendCode = Literal["OK", "DUPLICATE", "GAP", "FENCED", "UNKNOWN"]
@@ -52,7 +54,11 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right to append to a job. ``seq`` is its last event, ``first`` its message's position."""
+    """The right to append to a job. ``seq`` is its last event, ``first`` its message's position.
+
+    ``attempt`` is the fence; ``attempts_used`` is what is compared with the limit: a hand-over ends
+    an attempt, but does not use it up.
+    """
 
     job_id: str
     thread_id: str
@@ -60,6 +66,12 @@ class Lease:
     attempt: int
     seq: int
     first: int
+    handovers: int = 0
+    started: bytes = b""  # the attempt's first event, should Redis lose it
+
+    @property
+    def attempts_used(self) -> int:
+        return self.attempt - self.handovers
 
     @property
     def keys(self) -> PartitionKeys:
@@ -103,6 +115,7 @@ class Appended:
 class Renewed:
     kept: bool
     cancel: bool
+    rewound: bool  # Redis has lost the attempt's beginning: it may be resumed
 
 
 class EventLog:
@@ -114,6 +127,7 @@ class EventLog:
         self._accept, self._begin = Script("accept_job"), Script("begin_attempt")
         self._append, self._cancel = Script("append_events"), Script("request_cancel")
         self._renew, self._release = Script("renew_lease"), Script("release_lease")
+        self._resume = Script("resume_attempt")
 
     async def accept_job(
         self,
@@ -123,11 +137,13 @@ class EventLog:
         queue_max: int,
         create: ThreadCreated | None = None,
         idempotency: Idempotency | None = None,
+        letter: str | None = None,
     ) -> Accepted:
         """Post the message and queue its job, in a thread that ``create`` makes if it is missing.
 
+        ``letter`` is an entry of the partition's dead letters, which leaves it with this call.
         Raises NotFound (no such thread of this user), ThreadBusy, QueueFull, IdempotencyMismatch,
-        ThreadNotLoaded, LogUnavailable. With a key seen before, the earlier answer.
+        LetterGone, ThreadNotLoaded, LogUnavailable. With a key seen before, the earlier answer.
         """
         keys = self._thread_keys(command.thread_id)
         thread = command.thread_id
@@ -147,6 +163,8 @@ class EventLog:
             "queue_max": queue_max,
             "cancels": keys.cancels,
         }
+        if letter is not None:
+            control["letter"] = letter
         if idempotency is not None:
             names.append(keys.idempotency(command.user, idempotency.key))
         args = [json.dumps(control), encode(_posted(command)), encode(command)]
@@ -176,8 +194,9 @@ class EventLog:
         outcome = cast("BeginOutcome", reply[0].decode())
         if len(reply) == 1:
             return Begun(outcome)
-        _, attempt, seq, first, started_at = reply
-        lease = Lease(command.job_id, thread, token, attempt, seq, first)
+        _, attempt, seq, first, handovers, started_at = reply
+        begun = started.model_copy(update={"seq": seq, "attempt": attempt})
+        lease = Lease(command.job_id, thread, token, attempt, seq, first, handovers, encode(begun))
         return Begun(outcome, lease, started_at.decode() or None)
 
     async def append_many(self, appends: Sequence[Append]) -> list[Appended | Exception]:
@@ -199,6 +218,20 @@ class EventLog:
         reply = await run(self._redis, self._append_call(append))
         return Appended(cast("AppendCode", reply[0].decode()), reply[1], bool(reply[2]))
 
+    async def resume_attempt(self, lease: Lease) -> Appended:
+        """Take an attempt up again whose beginning Redis has lost.
+
+        GAP: it is the caller's, append again from ``last_seq + 1``. FENCED: somebody else's, or
+        over. UNKNOWN: Redis knows no such job. Raises LogUnavailable.
+        """
+        keys, thread = lease.keys, lease.thread_id
+        names = [keys.thread(thread), keys.thread_events(thread), keys.log, keys.commands]
+        names.append(keys.job(lease.job_id))
+        args = [lease.job_id, thread, lease.attempt, lease.owner_token, lease.seq, lease.started]
+        reply = await run(self._redis, Call(self._resume, names, args))
+        code = "GAP" if reply[0] == b"RESUMED" else reply[0].decode()
+        return Appended(cast("AppendCode", code), reply[1], cancel=False)
+
     def renew_call(self, lease: Lease, consumer: str) -> Call:
         """The call that keeps a lease, for a client of the caller's (see the heartbeat)."""
         names = [lease.keys.commands, lease.keys.job(lease.job_id)]
@@ -207,12 +240,16 @@ class EventLog:
 
     @staticmethod
     def renewed(reply: Any) -> Renewed:
-        return Renewed(reply[0] == b"KEPT", bool(reply[1]))
+        return Renewed(reply[0] == b"KEPT", bool(reply[1]), reply[0] == b"REWOUND")
 
     async def release_lease(self, lease: Lease, consumer: str) -> bool:
-        """Hand a job over at once. False when it was no longer the caller's."""
+        """Hand a job over at once; its next attempt is free, HAND_OVERS_MAX times.
+
+        False when it was no longer the caller's. Raises LogUnavailable.
+        """
         names = [lease.keys.commands, lease.keys.job(lease.job_id)]
-        args = [ORCHESTRATORS, consumer, lease.attempt, lease.owner_token, HAND_OVER_IDLE_MS]
+        args = [ORCHESTRATORS, consumer, lease.attempt, lease.owner_token]
+        args += [HAND_OVER_IDLE_MS, HAND_OVERS_MAX]
         return bool(await run(self._redis, Call(self._release, names, args)))
 
     async def request_cancel(self, job_id: str, thread_id: str) -> str | None:

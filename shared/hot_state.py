@@ -71,6 +71,12 @@ class HotState:
             fields = cast("dict[bytes, bytes]", await cast("Any", self._redis.hgetall(name)))
         return _job(job_id, fields) if b"status" in fields else None
 
+    async def is_verified(self, thread_id: str) -> bool:
+        """Whether what Redis lost of the thread's partition, if it lost anything, is back."""
+        with translate():
+            found = await cast("Any", self._redis.hget(self.keys(thread_id).meta, "verified"))
+        return found == b"1"
+
     async def records(
         self, thread_id: str, *, after: int, count: int = READ_COUNT_MAX
     ) -> list[Record]:

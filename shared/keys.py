@@ -14,10 +14,13 @@ that is what lets one script change them together.
 | {hw:p}:job:<id>              | hash   | accept, begin, append | all                 | idle TTL, after `done` is archived |
 | {hw:p}:dirty:<user>          | set    | thread appends      | gateway               | its threads are archived |
 | {hw:p}:idempotency:<user>:<key> | hash | accept, create     | accept, create        | IDEMPOTENCY_SECONDS |
-| {hw:p}:meta                  | hash   | start-up check      | start-up check        | never |
+| {hw:p}:meta                  | hash   | start-up check, every connection, restore | every writing script | never: `partitions`; the server's `run`, and `verified` while it may be written to |
 | channel {hw:p}:thread:<id>   | shard channel | every append | gateways              | – |
 | channel {hw:p}:cancels       | shard channel | cancel       | orchestrators         | – |
 | channel {hw:0}:feeds         | shard channel | nobody yet: keeps a gateway's connection subscribed | gateways | – |
+
+A job's hash counts its attempts (`attempt`, the fence, which only rises) and beside them those that
+ended in a hand-over (`handovers`, written by release): the difference is what the limit is about.
 
 `scripts/prelude.lua` builds the keys of a job, a dirty set and a thread from the prefix, because a
 script meets them by name; a test holds it against this module.

@@ -2,7 +2,7 @@
 
     start() ──▶ ready ──SIGTERM──▶ drain() ──▶ stop() ──▶ exit 0
                   │                  takes nothing new, finishes what it holds,
-                  │ failed()         at most `drain_seconds`
+                  │ failed()         at most `drain_seconds`; a second signal: `hurry()`
                   └──────────▶ drain(), stop(), exit 1: somebody starts it again
 
 The contract of a ``Service``: stop before start and stop twice are harmless; ``drain`` may be cut
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol
@@ -52,12 +53,27 @@ class Service(Protocol):
         ...
 
 
-async def run_service(service: Service, *, ready_file: Path | None, drain_seconds: float) -> int:
-    """Run until SIGTERM or SIGINT (0) or until the service has failed (1): the exit code."""
+async def run_service(
+    service: Service,
+    *,
+    ready_file: Path | None,
+    drain_seconds: float,
+    hurry: Callable[[], object] | None = None,
+) -> int:
+    """Run until SIGTERM or SIGINT (0) or until the service has failed (1): the exit code.
+
+    ``hurry`` is called at every further signal: who asks twice does not want to wait.
+    """
     asked = asyncio.Event()
+
+    def ask() -> None:
+        if asked.is_set() and hurry is not None:
+            hurry()
+        asked.set()
+
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, asked.set)
+        loop.add_signal_handler(number, ask)
     try:
         if not await _started(service, asked):
             return 0

@@ -15,6 +15,10 @@ class ThreadNotLoaded(Exception):
     """Redis let the thread go: load it from the archive and call again."""
 
 
+class LetterGone(Exception):
+    """The dead letter was retried or dropped before."""
+
+
 @dataclass(frozen=True, slots=True)
 class Idempotency:
     """The client's name for a request, and a hash of what it asked."""
@@ -54,4 +58,5 @@ def refusal(code: str) -> Exception:
         "BUSY": ThreadBusy(),
         "FULL": QueueFull(),
         "MISMATCH": IdempotencyMismatch(),
+        "GONE": LetterGone(),
     }[code]

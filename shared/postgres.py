@@ -11,6 +11,7 @@ POOL_CONNECTIONS: Final = 8
 POOL_WAIT_SECONDS_MAX: Final = 5.0
 CONNECT_SECONDS_MAX: Final = 5
 STATEMENT_MS_MAX: Final = 30_000
+IDLE_IN_TRANSACTION_MS_MAX: Final = 5_000  # a process that is paused holds its locks no longer
 
 
 def engine_url(database_url: str) -> URL:
@@ -31,6 +32,7 @@ def create_engine(
         connect_args={
             "connect_timeout": CONNECT_SECONDS_MAX,
             "application_name": f"headwater-{application}",
-            "options": f"-c statement_timeout={STATEMENT_MS_MAX}",
+            "options": f"-c statement_timeout={STATEMENT_MS_MAX}"
+            f" -c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_MS_MAX}",
         },
     )

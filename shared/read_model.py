@@ -55,6 +55,7 @@ def merged(how: Merge) -> dict[str, Any]:
 ONCE, LEAST, GREATEST = merged(Merge.ONCE), merged(Merge.LEAST), merged(Merge.GREATEST)
 NEWEST, ONWARD, SUM = merged(Merge.NEWEST), merged(Merge.ONWARD), merged(Merge.SUM)
 _TIME = DateTime(timezone=True)
+UNFINISHED = text("status = ANY (ARRAY['queued', 'running'])")  # of a job
 
 
 def _number(name: str, kind: type[Integer], info: dict[str, Any]) -> Column[int]:
@@ -74,6 +75,7 @@ events = Table(
     Column("recorded_at", _TIME, nullable=False),  # when the log took it
     PrimaryKeyConstraint("stream_id", "seq"),
     Index("events_by_position", "thread_id", "position"),
+    Index("events_by_time", "recorded_at", postgresql_using="brin"),
 )
 
 threads = Table(
@@ -136,6 +138,7 @@ jobs = Table(
     Column("started_at", _TIME, info=LEAST),
     Column("finished_at", _TIME, info=ONCE),
     Index("jobs_by_thread", "thread_id", "first_position"),
+    Index("jobs_unfinished", "job_id", postgresql_where=UNFINISHED),
 )
 
 checkpoints = Table(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Final
 
 import redis
@@ -30,9 +31,13 @@ from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry as BlockingRetry
 
 from shared.errors import LogUnavailable
+from shared.restarts import notice_restart
 
 __all__ = [
+    "HASTY",
+    "PATIENT",
     "NoScriptError",
+    "Patience",
     "Redis",
     "RedisError",
     "ResponseError",
@@ -51,6 +56,27 @@ BROKER_BACKOFF_SECONDS_MAX: Final = 0.5
 BROKER_CONNECTIONS_MAX: Final = 1024  # a blocked read holds one: two per partition
 POOL_CONNECTIONS_MAX: Final = 64
 POOL_WAIT_SECONDS_MAX: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a call goes on before it fails with LogUnavailable.
+
+    A connection that fails amid a call is made again within each retry, with retries of its own.
+    """
+
+    retries_max: int
+    reply_seconds_max: float
+    connect_seconds_max: float
+    pool_wait_seconds_max: float
+
+
+PATIENT: Final = Patience(
+    RETRIES_MAX, REPLY_SECONDS_MAX, CONNECT_SECONDS_MAX, POOL_WAIT_SECONDS_MAX
+)
+# Somebody waits for the answer, and is told within five seconds to come again.
+HASTY: Final = Patience(1, 1.2, 1.0, 0.5)
+
 _PASSING: Final = (
     BusyLoadingError,
     ClusterDownError,
@@ -60,20 +86,21 @@ _PASSING: Final = (
     TimeoutError,
     TryAgainError,
 )
-_REFUSING: Final = ("BUSY", "MISCONF", "NOREPLICAS")
+_REFUSING: Final = ("BUSY", "MISCONF", "NOREPLICAS", "UNVERIFIED")
 
 
-def connection_options() -> dict[str, Any]:
+def connection_options(patience: Patience = PATIENT) -> dict[str, Any]:
     """Options of every connection, FastStream's included.
 
     Maintenance notifications are off because they disable the check for a socket the server has
     closed (measured with redis-py 8.1): the first call after an idle hour would fail.
     """
     return {
-        "socket_timeout": REPLY_SECONDS_MAX,
-        "socket_connect_timeout": CONNECT_SECONDS_MAX,
+        "socket_timeout": patience.reply_seconds_max,
+        "socket_connect_timeout": patience.connect_seconds_max,
         "retry": Retry(
-            ExponentialWithJitterBackoff(base=BACKOFF_SECONDS, cap=BACKOFF_SECONDS_MAX), RETRIES_MAX
+            ExponentialWithJitterBackoff(base=BACKOFF_SECONDS, cap=BACKOFF_SECONDS_MAX),
+            patience.retries_max,
         ),
         "retry_on_error": [ReadOnlyError, BusyLoadingError],
         "maint_notifications_config": MaintNotificationsConfig(enabled=False),
@@ -90,13 +117,16 @@ def broker_options() -> dict[str, Any]:
     }
 
 
-def connect(url: str, *, connections_max: int = POOL_CONNECTIONS_MAX) -> Redis:
+def connect(
+    url: str, *, connections_max: int = POOL_CONNECTIONS_MAX, patience: Patience = PATIENT
+) -> Redis:
     """A client whose callers wait for a free connection instead of failing. Close with aclose()."""
     pool = BlockingConnectionPool.from_url(  # pyright: ignore[reportUnknownMemberType]
         url,
         max_connections=connections_max,
-        timeout=POOL_WAIT_SECONDS_MAX,
-        **connection_options(),
+        timeout=patience.pool_wait_seconds_max,
+        redis_connect_func=notice_restart,
+        **connection_options(patience),
     )
     return Redis.from_pool(pool)  # owns the pool: aclose() closes its connections
 

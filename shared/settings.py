@@ -70,7 +70,9 @@ class Settings(BaseSettings):
     heartbeat_seconds: float = Field(
         1.0, gt=0, lt=86400, description="Between two renewals of a lease"
     )
-    attempts_max: int = Field(3, ge=1, description="Executions of a job before it fails")
+    attempts_max: int = Field(
+        3, ge=1, description="Executions of a job before it fails, hand-overs apart"
+    )
     jobs_per_worker: int = Field(64, ge=1, description="Jobs one orchestrator runs at once")
     job_deadline_seconds: float = Field(600.0, gt=0, lt=86400, description="Bound on one attempt")
     queue_per_thread_max: int = Field(32, ge=1, description="Messages waiting in one thread")

@@ -110,27 +110,31 @@ class ThreadLog:
         """Bring an archived thread back. Raises NotFound if it is deleted, LogUnavailable."""
         if thread.is_gone:
             raise NotFound()
-        fields = {
-            "owner": thread.owner,
-            "state": thread.state,
-            "status": thread.status,
-            "title": thread.title or "",
-            "agent": thread.agent or "",
-            "metadata": json.dumps(thread.metadata),
-            "created_at": thread.created_at,
-            "updated_at": thread.updated_at,
-            "position": thread.position,
-            "seq": thread.seq,
-            "archived": thread.position,
-            "processing": thread.position,
-            "changed": thread.position,
-        }
-        pairs = [part for pair in fields.items() for part in pair]
+        pairs = [part for pair in archived_fields(thread).items() for part in pair]
         name = self._keys(thread.thread_id).thread(thread.thread_id)
         await run(self._redis, Call(self._load, [name], [self._idle_ttl_seconds, *pairs]))
 
     def _keys(self, thread_id: str) -> PartitionKeys:
         return PartitionKeys(partition_of_thread(thread_id, self._partitions))
+
+
+def archived_fields(thread: Thread) -> dict[str, str | int]:
+    """The fields of the hash of a thread that is archived to its last position."""
+    return {
+        "owner": thread.owner,
+        "state": thread.state,
+        "status": thread.status,
+        "title": thread.title or "",
+        "agent": thread.agent or "",
+        "metadata": json.dumps(thread.metadata),
+        "created_at": thread.created_at,
+        "updated_at": thread.updated_at,
+        "position": thread.position,
+        "seq": thread.seq,
+        "archived": thread.position,
+        "processing": thread.position,
+        "changed": thread.position,
+    }
 
 
 def _fields(event: ThreadUpdated | ThreadDeleted) -> dict[str, str]:

@@ -6,12 +6,12 @@ import signal
 from collections.abc import AsyncGenerator, Generator
 
 import pytest
-import redis as blocking
 
 from shared.redis_client import Redis, connect
 from tests.support.servers import (
     Server,
     create_template,
+    empty_and_open,
     fresh_database,
     running_postgres,
     running_valkey,
@@ -40,9 +40,8 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Generator[Serve
 
 @pytest.fixture
 def redis_url(valkey_server: Server) -> str:
-    """The address of a Valkey that is empty when the test begins."""
-    with blocking.Redis.from_url(valkey_server.url) as client:
-        client.flushall()
+    """The address of a Valkey that is empty, and open for writing, when the test begins."""
+    empty_and_open(valkey_server.url)
     return valkey_server.url
 
 

@@ -1,1 +1,1 @@
-"""A job's events in a terminal: live as they come, or again at their own pace."""
+"""A job's events in a terminal, live or again at their own pace; and the desk for dead letters."""

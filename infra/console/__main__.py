@@ -1,4 +1,7 @@
-"""The command line: `python -m infra.console tail|replay JOB`. Exit code 1: it cannot be shown."""
+"""The command line: `python -m infra.console tail|replay JOB`, and `dead-letters …`.
+
+Exit code 1: it cannot be shown or done; 2: what was typed makes no sense.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,9 @@ import time
 import aiohttp
 from rich.console import Console
 
+from infra.console import dead_letters
 from infra.console.access import access_to
+from infra.console.errors import BadArguments
 from infra.console.follow import Event, Follower
 from infra.console.pace import Pace
 from infra.console.screen import Screen
@@ -23,27 +28,39 @@ INTERRUPTED = 130  # what a shell answers after Ctrl-C
 
 
 def main(arguments: list[str]) -> int:
-    """Show the job that the arguments name: the exit code."""
+    """Do what the arguments say: the exit code."""
     asked = parser().parse_args(arguments)
+    try:
+        return asked.run(asked, load_settings())
+    except HeadwaterError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2 if isinstance(error, BadArguments) else 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def run_show(asked: argparse.Namespace, settings: Settings) -> int:
+    """Show the job that the arguments name. Raises HeadwaterError."""
     console = Console(force_terminal=False if asked.plain else None)
     pace = Pace(asked.speed, clock=time.monotonic, sleep=asyncio.sleep) if asked.speed else None
     screen = Screen(console)
     try:
-        asyncio.run(show(asked.job, load_settings(), screen, pace))
-    except HeadwaterError as error:
+        asyncio.run(show(asked.job, settings, screen, pace))
+    finally:
         screen.end()
-        sys.stderr.write(f"{error}\n")
-        return 1
-    except KeyboardInterrupt:
-        screen.end()
-        return INTERRUPTED
     return 0
 
 
+def run_dead_letters(asked: argparse.Namespace, settings: Settings) -> int:
+    """List, show, retry or drop. Raises HeadwaterError."""
+    return asyncio.run(dead_letters.act(asked, settings))
+
+
 def parser() -> argparse.ArgumentParser:
-    """Both commands with their options."""
+    """All commands with their options."""
     top = argparse.ArgumentParser(
-        prog="python -m infra.console", description="A job's events in a terminal."
+        prog="python -m infra.console",
+        description="A job's events in a terminal, and what was given up on.",
     )
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     for name, text in (
@@ -53,9 +70,12 @@ def parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text)
         command.add_argument("job", metavar="JOB", help="a job id, whoever owns the job")
         command.add_argument("-", "--plain", action="store_true", help="as in a pipe: no colours")
-        command.set_defaults(speed=None)
+        command.set_defaults(speed=None, run=run_show)
         if name == "replay":
             command.add_argument("--speed", type=speed, default=1.0, help="2: twice as fast")
+    letters = commands.add_parser("dead-letters", help="list, show, retry or drop what is dead")
+    dead_letters.add_arguments(letters)
+    letters.set_defaults(run=run_dead_letters)
     return top
 
 

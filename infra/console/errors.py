@@ -1,4 +1,4 @@
-"""Why a stream cannot be shown."""
+"""Why something cannot be shown."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ from shared.errors import HeadwaterError
 
 class ConsoleError(HeadwaterError):
     """The stream cannot be shown: the message is for the person who asked."""
+
+
+class BadArguments(HeadwaterError):
+    """What was typed makes no sense: the message says what would."""
 
 
 class StreamBroken(HeadwaterError):

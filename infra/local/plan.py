@@ -32,6 +32,7 @@ class Plan:
 
     `env` goes to every service, on top of this process's own environment, and `env_of[NAME]` to one
     service or, by its kind, to all of a kind. `redis_server` is a server to run instead of Valkey.
+    `launcher` is a module that runs the services, each named by its first argument.
     """
 
     data_dir: Path
@@ -45,6 +46,7 @@ class Plan:
     llm_base_url: str | None = None
     auth_secret: str | None = None
     redis_server: Path | None = None
+    launcher: str | None = None
     env: Mapping[str, str] = field(default_factory=dict[str, str])
     env_of: Mapping[str, Mapping[str, str]] = field(default_factory=dict[str, Mapping[str, str]])
 
@@ -144,5 +146,6 @@ def _service(name: str, plan: Plan, identity: Identity, env: Mapping[str, str]) 
         log=plan.log_of(name),
         ready_file=plan.data_dir / "ready" / name,
         after=(*plan.own_servers, "migrate"),
+        launcher=plan.launcher,
     )
     return gateway(part, plan.gateway_port(name, identity)) if kind == "api" else part

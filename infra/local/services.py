@@ -31,14 +31,24 @@ def migrate_part(env: Mapping[str, str], *, log: Path, after: tuple[str, ...]) -
 
 
 def service_part(
-    name: str, env: Mapping[str, str], *, log: Path, ready_file: Path, after: tuple[str, ...]
+    name: str,
+    env: Mapping[str, str],
+    *,
+    log: Path,
+    ready_file: Path,
+    after: tuple[str, ...],
+    launcher: str | None = None,
 ) -> Part:
-    """A service named `KIND-NUMBER`, ready while it touches `ready_file`."""
+    """A service named `KIND-NUMBER`, ready while it touches `ready_file`.
+
+    With a `launcher` it is run by that module, which gets the service's module as its argument.
+    """
     kind = name.rpartition("-")[0]
+    modules = (launcher, f"services.{kind}") if launcher else (f"services.{kind}",)
     return Part(
         name=name,
         kind=kind,
-        command=(sys.executable, "-m", f"services.{kind}"),
+        command=(sys.executable, "-m", *modules),
         log=log,
         env={**env, "HEADWATER_READY_FILE": str(ready_file)},
         after=after,

@@ -14,12 +14,12 @@ from shared.errors import HeadwaterError
 from shared.lifecycle import run_service
 from shared.observability import configure_logging
 from shared.postgres import create_engine
-from shared.redis_client import connect
+from shared.redis_client import HASTY, connect
 from shared.settings import Settings, load_settings
 
 
 async def serve(settings: Settings) -> int:
-    redis = connect(settings.required("redis_url"))
+    redis = connect(settings.required("redis_url"), patience=HASTY)
     engine = create_engine(settings.required("database_url"), application="api")
     try:
         gateway = assemble(

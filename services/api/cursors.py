@@ -1,13 +1,20 @@
-"""Cursors: opaque in lists, numbers in streams, and refused when they are not ours."""
+"""Cursors: opaque in lists, numbers in streams, and refused when they are not ours.
+
+A number ahead of its stream may be ours all the same: Redis has lost the stream's end, and gets it
+back in a moment. So it is refused for good only when Redis is known to have what there is.
+"""
 
 from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from services.api.problems import BadRequest
+from shared.errors import LogUnavailable
+from shared.hot_state import HotState, Job
 from shared.thread_log import Thread
 
 CURSOR_CHARS_MAX: Final = 128
@@ -15,6 +22,8 @@ _PLACE: Final = re.compile(
     r"(?P<updated_at>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z) (?P<thread_id>thr_[0-9a-f]{32})"
 )
 _NUMBER: Final = re.compile(r"[0-9]{1,15}")
+
+Streamed = TypeVar("Streamed", Job, Thread)
 
 
 class ThreadCursor(NamedTuple):
@@ -59,3 +68,25 @@ def event_cursor(last_event_id: str | None, after: str | None) -> int:
     if not _NUMBER.fullmatch(text):
         raise BadRequest("bad_cursor", "A cursor is the id of an event: a whole number from 0 up.")
     return int(text)
+
+
+async def reached(
+    hot: HotState,
+    cursor: int,
+    get: Callable[[], Awaitable[Streamed]],
+    end: Callable[[Streamed], int],
+) -> Streamed:
+    """What ``get`` gives, once its stream has come as far as the cursor.
+
+    Raises BadRequest for a cursor it has never given out, LogUnavailable while Redis may still get
+    back what was there.
+    """
+    found = await get()
+    if cursor <= end(found):
+        return found
+    if not await hot.is_verified(found.thread_id):
+        raise LogUnavailable("Redis lost the end of its log, which is being restored.")
+    found = await get()  # it may have come back between the two looks
+    if cursor > end(found):
+        raise BadRequest("cursor_ahead", f"The stream has only {end(found)} events so far.")
+    return found

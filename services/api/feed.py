@@ -18,6 +18,7 @@ Failures
     Connection lost        Made again; every confirmed subscription makes its followers read.
     Slow client            Its buffer is dropped at BUFFER_BYTES_MAX; it reads once it is ready.
     Redis, Postgres away   Followers wait and try again; the stream stays open.
+    Redis lost its tail    A follower never goes on behind a record that is gone: it ends.
     Client gone            Its request is cancelled; the last follower of a thread unsubscribes it.
 """
 
@@ -94,7 +95,7 @@ class Feed:
         await end_tasks(self._tasks, seconds_max=STOP_SECONDS_MAX)
 
     def drain(self) -> None:
-        """Make every follower end, now and from here on: ``Follower.draining`` tells."""
+        """Make every follower end, now and from here on: ``Follower.ended`` tells."""
         self._draining = True
         for follower in self._followers():
             follower.end()

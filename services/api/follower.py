@@ -5,21 +5,40 @@
 
 A follower begins behind. Reading makes it level: whatever is published from then on is buffered,
 and what the read and the buffer both hold is given out once.
+
+It reads *inclusive* of its cursor, and what stands there must be the very record it knows:
+
+    known        1 2 3 4 5│6 7│        Redis lost 6 and 7. What others write there now is not what
+    stands now   1 2 3 4 5│8 9│10      this client was given: it would see 10, and never 8 and 9.
+                            ▲ cursor
+
+Failures
+    Nothing at the cursor    The stream is shorter than it was. The archive restores it and workers
+                             repeat what they said: read again, REWOUND_SECONDS_MAX long.
+    Another record there,    The stream is *rewound*: the follower ends, and its client comes back
+    or nothing for so long   with its cursor. A job's is a seq, which holds where positions moved.
+    Stores away              Read again every RETRY_SECONDS.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
+from itertools import accumulate
 from typing import Final
 
-from services.api.history import History, HoleInStream
+from services.api.history import History, HoleInStream, Page
 from shared.codec import Record
 from shared.errors import ArchiveUnavailable, LogUnavailable
+from shared.hot_state import READ_COUNT_MAX
 from shared.observability import get_logger
 
-BUFFER_BYTES_MAX: Final = 256 * 1024  # published, and not yet taken by a slow client
+BUFFER_BYTES_MAX: Final = 128 * 1024  # published, and not yet taken by a slow client
+PAGE_BYTES_MAX: Final = 128 * 1024  # read at once, of which one record may be more
+FIRST_PAGE_COUNT: Final = 100  # records; later pages as many as PAGE_BYTES_MAX holds
 RETRY_SECONDS: Final = 0.5
+REWOUND_SECONDS_MAX: Final = 5.0  # for what was lost to come back
 
 log = get_logger()
 
@@ -35,12 +54,15 @@ class Follower:
         "_buffered_bytes",
         "_history",
         "_idle",
+        "_last",
+        "_missing_since",
+        "_page_count",
         "_ping_due",
         "_reading",
         "_wake",
         "_wanted",
         "cursor",
-        "draining",
+        "ended",
         "thread_id",
     )
 
@@ -51,7 +73,10 @@ class Follower:
         self._wanted = wanted
         self.thread_id = thread_id
         self.cursor = after  # the position of the last record given out or passed over
-        self.draining = False
+        self.ended = False
+        self._last: Record | None = None  # what stands at the cursor, once that is known
+        self._missing_since: float | None = None
+        self._page_count = FIRST_PAGE_COUNT
         self._behind = True
         self._buffer: list[Record] = []
         self._buffered_bytes = 0
@@ -65,11 +90,11 @@ class Follower:
         return not self._behind and not self._buffer
 
     async def next(self) -> list[Record]:
-        """The next records; empty when the client should be sent a ping, or must go (draining).
+        """The next records; empty when the client should be sent a ping, or must go (ended).
 
         Waits while there is nothing, and while the stores are away.
         """
-        while not self.draining:
+        while not self.ended:
             self._wake.clear()
             if self._ping_due:
                 self._ping_due = False
@@ -114,9 +139,9 @@ class Follower:
 
     def end(self) -> None:
         """Make ``next`` return now, whatever it waits for."""
-        if self.draining:
+        if self.ended:
             return
-        self.draining = True
+        self.ended = True
         self._wake.set()
         if self._reading is not None:
             self._reading.reschedule(0)
@@ -132,39 +157,100 @@ class Follower:
         records = self._buffer
         self._drop_buffer()
         if records and records[0].position <= self.cursor:
+            if self._contradicts(records):
+                self.fall_behind()
+                return []
             records = [record for record in records if record.position > self.cursor]
         if not records:
             return []
         if records[0].position != self.cursor + 1:
             self.fall_behind()
             return []
-        self.cursor = records[-1].position
+        self._go_to(records[-1])
         return records
+
+    def _contradicts(self, records: list[Record]) -> bool:
+        """Whether another record stands at the cursor than the one that is known to."""
+        here = next((record for record in records if record.position == self.cursor), None)
+        return here is not None and self._last is not None and here != self._last
+
+    def _go_to(self, record: Record) -> None:
+        self.cursor, self._last = record.position, record
 
     async def _catch_up(self) -> list[Record]:
         self._behind = False  # before reading: whatever comes meanwhile counts
         try:
             async with asyncio.timeout(None) as self._reading:  # until ``end``
-                records, more = await self._history.behind(self.thread_id, self.cursor)
+                records, more = await self._read()
         except TimeoutError:
             self._behind = True
             return []
         except (LogUnavailable, ArchiveUnavailable, HoleInStream) as error:
-            await self._wait_for_stores(error)
+            self._missing_since = None
+            await self._wait_for_stores(str(error))
             return []
         finally:
             self._reading = None
+        if self.cursor and not await self._stands(records):
+            return []
         if more:
             self.fall_behind()
+        if self.cursor:
+            records = records[1:]
         if records:
-            self.cursor = records[-1].position
+            self._go_to(records[-1])
         return records
 
-    async def _wait_for_stores(self, error: Exception) -> None:
-        log.warning("follower waits for the stores", thread_id=self.thread_id, reason=str(error))
+    async def _read(self) -> Page:
+        """What stands at the cursor and behind it, as much of it as may be held."""
+        place = max(self.cursor - 1, 0)
+        count = self._page_count + (self.cursor > 0)
+        records, more = await self._history.behind(self.thread_id, place, count=count)
+        if more and self.cursor and len(records) == 1:  # the archive's last one: Redis goes on
+            news, more = await self._history.behind(self.thread_id, self.cursor, count=count)
+            records = records + news
+        held = _within(records, PAGE_BYTES_MAX, at_least=1 + (self.cursor > 0))
+        if held < len(records):
+            self._page_count = held
+            return Page(records[:held], True)
+        if more:
+            self._page_count = min(2 * self._page_count, READ_COUNT_MAX)
+        return Page(records, more)
+
+    async def _stands(self, records: list[Record]) -> bool:
+        """Whether the record at the cursor is there, and is the one that is known."""
+        if not records:
+            return await self._wait_for_the_lost()
+        self._missing_since = None
+        if self._contradicts(records):
+            self._end_rewound("another record stands at the cursor")
+            return False
+        self._last = records[0]
+        return True
+
+    async def _wait_for_the_lost(self) -> bool:
+        self._missing_since = self._missing_since or time.monotonic()
+        if time.monotonic() - self._missing_since < REWOUND_SECONDS_MAX:
+            await self._wait_for_stores("nothing stands at the cursor")
+        else:
+            self._end_rewound("nothing stands at the cursor")
+        return False
+
+    def _end_rewound(self, reason: str) -> None:
+        log.warning("stream rewound", thread_id=self.thread_id, cursor=self.cursor, reason=reason)
+        self.end()
+
+    async def _wait_for_stores(self, reason: str) -> None:
+        log.warning("follower waits for the stores", thread_id=self.thread_id, reason=reason)
         self._behind = True
         try:
             async with asyncio.timeout(RETRY_SECONDS):
                 await self._wake.wait()
         except TimeoutError:
             return
+
+
+def _within(records: list[Record], bytes_max: int, *, at_least: int) -> int:
+    """How many of the first records are together no more than this, and at least so many."""
+    sizes = accumulate(len(record.data) for record in records)
+    return max(at_least, sum(size <= bytes_max for size in sizes))

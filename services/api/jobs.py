@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from services.api.cursors import reached
 from services.api.follower import Wanted
 from services.api.history import History
-from services.api.problems import BadRequest
 from shared.archive import Archive
 from shared.codec import Record
 from shared.errors import NotFound
@@ -30,6 +30,15 @@ class JobsOfUser:
             raise NotFound()
         return job
 
+    async def reached(self, user: str, job_id: str, after: int) -> Job:
+        """The job, whose stream has come as far as the cursor.
+
+        Raises NotFound; BadRequest for a cursor that was never given out.
+        """
+        return await reached(
+            self._hot, after, lambda: self.get(user, job_id), lambda job: job.last_seq
+        )
+
     async def cancel(self, user: str, job_id: str) -> str:
         """The job's status now; no effect after its end. Raises NotFound."""
         job = await self.get(user, job_id)
@@ -43,8 +52,7 @@ class JobsOfUser:
         return next((record for record in last if record.type == "error"), None)
 
     async def page(self, job: Job, *, after: int, limit: int) -> list[Record]:
-        """Events behind a seq as they are now. Raises BadRequest, HoleInStream."""
-        check_cursor(job, after)
+        """Events behind a seq as they are now. Raises HoleInStream."""
         wanted = events_of(job, after=after)
         found: list[Record] = []
         place, last = job.first + after, after
@@ -56,12 +64,6 @@ class JobsOfUser:
             found += filter(wanted, records)
             last = found[-1].seq if found else last
         return found[:limit]
-
-
-def check_cursor(job: Job, after: int) -> None:
-    """Raises BadRequest for a cursor that the stream has never given out."""
-    if after > job.last_seq:
-        raise BadRequest("cursor_ahead", f"The stream has only {job.last_seq} events so far.")
 
 
 def events_of(job: Job, *, after: int) -> Wanted:

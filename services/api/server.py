@@ -10,6 +10,7 @@ from typing import Final
 import uvicorn
 
 from services.api.app import Gateway
+from services.api.connections import ClientConnection
 from shared.deployment import prepare
 from shared.errors import HeadwaterError
 from shared.redis_client import Redis
@@ -39,7 +40,7 @@ class GatewayService:
             host=host,
             port=port,
             loop="uvloop",
-            http="httptools",
+            http=ClientConnection,
             lifespan="off",  # the service starts and stops its parts itself
             backlog=BACKLOG,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,

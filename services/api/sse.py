@@ -1,7 +1,8 @@
 """Server-Sent Events: framing, keep-alive, and an honest end.
 
-A body never ends cleanly without ``done``: when the gateway drains, or the caller's token ends, the
-last event is ``reconnect`` with a ``retry:`` that spreads clients over a second.
+A body never ends cleanly without ``done``: when the gateway drains, the caller's token ends, or the
+stream was rewound, the last event is ``reconnect`` with a ``retry:`` that spreads clients over a
+second.
 """
 
 from __future__ import annotations
@@ -65,10 +66,13 @@ async def _stream(
         while time.time() < until:
             records = await follower.next()
             if records:
-                yield b"".join([sse_frame(cursor(record), record) for record in records])
-                if any(record.type == last for record in records):
+                frames = b"".join([sse_frame(cursor(record), record) for record in records])
+                is_over = any(record.type == last for record in records)
+                del records  # the client may take its time
+                yield frames
+                if is_over:
                     return
-            elif follower.draining:
+            elif follower.ended:
                 break
             else:
                 yield PING

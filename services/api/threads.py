@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
-from services.api.cursors import ThreadCursor
+from services.api.cursors import ThreadCursor, reached
 from services.api.queries import ThreadQuery, threads_page
 from shared.archive import Archive
 from shared.errors import LogUnavailable, NotFound
@@ -41,6 +41,15 @@ class Threads:
         if thread is None or thread.owner != user or thread.is_gone:
             raise NotFound()
         return thread
+
+    async def reached(self, user: str, thread_id: str, place: int) -> Thread:
+        """The thread, whose stream has come as far as the cursor.
+
+        Raises NotFound; BadRequest for a cursor that was never given out.
+        """
+        return await reached(
+            self._hot, place, lambda: self.get(user, thread_id), lambda thread: thread.position
+        )
 
     async def list(self, user: str, query: ThreadQuery) -> tuple[list[Thread], ThreadCursor | None]:
         """One page, newest activity first, and the cursor of the next one."""

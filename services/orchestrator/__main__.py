@@ -37,7 +37,10 @@ async def serve(settings: Settings) -> int:
                 agents=load_agents(settings.agents_file),
             )
             return await run_service(
-                service, ready_file=settings.ready_file, drain_seconds=settings.drain_seconds
+                service,
+                ready_file=settings.ready_file,
+                drain_seconds=settings.drain_seconds,
+                hurry=service.hurry,
             )
     finally:
         await engine.dispose()

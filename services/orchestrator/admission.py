@@ -11,9 +11,8 @@ or XAUTOCLAIM, and to give it back when the reply brings nothing:
 When few slots are free, as many readers wait at Redis as there are slots, in short turns.
 
 Failures
-    Reads refused      FastStream would repeat a read that Redis answers with an error (no replicas,
-                       disk full) in a hot loop; here it is tried again after a pause. NOGROUP is
-                       passed on: it does not go away by itself.
+    Read refused       The error is passed on, the slot is given back: whoever waits before the next
+                       try (``shared.group_reads``) holds none.
 """
 
 from __future__ import annotations
@@ -22,13 +21,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, cast
 
-from shared.observability import get_logger
-from shared.redis_client import Redis, ResponseError
+from shared.redis_client import Redis
 
 SCARCE_BLOCK_MS: Final = 10  # how long a read holds a slot that others wait for
-REFUSED_SECONDS: Final = 0.5
-
-log = get_logger()
 
 Read = Callable[..., Awaitable[Any]]
 
@@ -87,21 +82,10 @@ class Slots:
             call["block"] = min(call["block"], SCARCE_BLOCK_MS)
         kept = False
         try:
-            reply = await _unrefused(read, call)
+            reply = await read(**call)
             kept = has_entry(reply)
             return reply
         finally:
             if not kept:
                 self._holding.remove(reader)
                 self._free.release()
-
-
-async def _unrefused(read: Read, call: dict[str, Any]) -> Any:
-    while True:
-        try:
-            return await read(**call)
-        except ResponseError as error:
-            if "NOGROUP" in str(error):
-                raise
-            log.warning("read refused", reason=str(error))
-            await asyncio.sleep(REFUSED_SECONDS)

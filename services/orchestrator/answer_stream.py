@@ -1,7 +1,8 @@
 """An answer while it arrives: reads of one HTTP response become deltas, silence becomes an error.
 
 Time counts against the server only while the caller waits for it: a caller that is busy, or whose
-own backend is slow, reads nothing, and TCP stops the server in turn.
+own backend is slow, reads nothing, and TCP stops the server in turn. An event loop that stood still
+reads what has come in meanwhile before the server is called silent.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from services.orchestrator.model import (
 )
 
 DRAIN_SECONDS_MAX = 0.1
+SECOND_LOOK_SECONDS = 0.05
 
 
 class AnswerStream:
@@ -41,6 +43,7 @@ class AnswerStream:
         self._silence_seconds_max = silence_seconds_max
         self._waiting_since: float | None = None
         self._watch: asyncio.TimerHandle | None = None
+        self._doubted_since: float | None = None  # the wait that a first look found too long
         self._timed_out = False
 
     def __aiter__(self) -> AnswerStream:
@@ -103,10 +106,15 @@ class AnswerStream:
     def _check_silence(self) -> None:
         """One timer per answer: setting one per token would cost more than reading the token."""
         now = self._loop.time()
-        waited = 0.0 if self._waiting_since is None else now - self._waiting_since
+        since = self._waiting_since
+        waited = 0.0 if since is None else now - since
         if waited < self._silence_seconds_max:
             left = self._silence_seconds_max - waited
             self._watch = self._loop.call_later(left, self._check_silence)
+        elif since != self._doubted_since:
+            # If the loop stood still, timers are due before its sockets have been read.
+            self._doubted_since = since
+            self._watch = self._loop.call_later(SECOND_LOOK_SECONDS, self._check_silence)
         else:
             self._timed_out = True
             self._response.close()

@@ -16,8 +16,10 @@ Failures
                              script skips those it has. Once PENDING_CHARS_MAX wait, ``room``
                              holds the reader of the model back.
     Redis lost a tail (GAP)  Every event of the attempt is kept until it ends: the writer goes back
-                             to the seq it is told. Without even ``started``, the attempt is lost.
-    Superseded (FENCED)      The writer is closed and its job told to stop.
+                             to the seq it is told.
+    FENCED                   Superseded, or Redis has lost the attempt's beginning: the writer asks
+                             to resume it, and if that is refused its job is told to stop.
+    UNKNOWN                  Redis has lost the job: the writer is closed and its job told so.
     An append that can never succeed costs its own job the attempt; the others' go on.
 """
 
@@ -48,11 +50,17 @@ class Stop(Enum):
 
     CANCEL = auto()  # a user asked
     LOST = auto()  # another worker has the job, or may have
+    FORGOTTEN = auto()  # Redis has lost the job altogether
+    REWOUND = auto()  # Redis has lost the attempt's beginning: not yet an end, but a doubt
     HAND_OVER = auto()  # this worker leaves
 
 
 class LeaseLost(Exception):
     """The attempt has been superseded: nothing of it may be written any more."""
+
+
+class JobForgotten(LeaseLost):
+    """Redis does not know the job any more, nor anybody who has it."""
 
 
 class JobWriter:
@@ -70,7 +78,8 @@ class JobWriter:
         self._waiting_chars = self._waiting_deltas = 0
         self._final: FinalStatus | None = None
         self._dead_reason = ""
-        self._lost = False
+        self._lost: type[LeaseLost] | None = None
+        self.contested = False  # whether the attempt is still this worker's must be asked
         self._changed = asyncio.Event()
 
     @property
@@ -124,10 +133,21 @@ class JobWriter:
             return Append(self.lease, events)
         return Append(self.lease, events, self._final, self._dead_reason)
 
-    def settle(self, reply: Appended) -> None:
-        """Take note of an answer."""
+    def settle(self, reply: Appended, *, asked: bool = False) -> None:
+        """Take note of an answer: to an append, or, if that was ``asked``, whose the attempt is.
+
+        An append may be fenced while the heartbeat has just contested the attempt: that is not yet
+        the answer.
+        """
+        if reply.code == "FENCED" and not asked:
+            self.contest()
+            return
+        self.contested = False
         self._settled = reply.last_seq - self.lease.seq
-        if reply.code in ("FENCED", "UNKNOWN") or self._settled < 0:
+        if reply.code == "UNKNOWN":
+            self.lose(JobForgotten)
+            self._stop(Stop.FORGOTTEN)
+        elif reply.code == "FENCED" or not 0 <= self._settled <= len(self._events):
             self.lose()
             self._stop(Stop.LOST)
         elif reply.cancel:
@@ -142,9 +162,14 @@ class JobWriter:
         self.lose()
         self._stop(Stop.LOST)
 
-    def lose(self) -> None:
-        """Write nothing more."""
-        self._lost = True
+    def contest(self) -> None:
+        """Ask for the attempt before writing on."""
+        self.contested = not self._lost
+        self._mark(self)
+
+    def lose(self, reason: type[LeaseLost] = LeaseLost) -> None:
+        """Write nothing more: whoever waits for the log gets the (first) reason."""
+        self._lost, self.contested = self._lost or reason, False
         self._changed.set()
 
     @property
@@ -156,7 +181,7 @@ class JobWriter:
             self._changed.clear()
             await self._changed.wait()
         if self._lost:
-            raise LeaseLost()
+            raise self._lost()
 
     def _seal(self) -> None:
         """Make one event of the text that waits."""
@@ -194,6 +219,21 @@ class Appender:
             await self._round(writers)
 
     async def _round(self, writers: list[JobWriter]) -> None:
+        contested = [writer for writer in writers if writer.contested]
+        await self._append([writer for writer in writers if not writer.contested])
+        for writer in contested:
+            await self._resume(writer)
+
+    async def _resume(self, writer: JobWriter) -> None:
+        try:
+            reply = await self._log.resume_attempt(writer.lease)
+        except LogUnavailable as error:
+            self._put_off_for(error, writer)
+        else:
+            log.warning("attempt contested", job_id=writer.lease.job_id, outcome=reply.code)
+            writer.settle(reply, asked=True)
+
+    async def _append(self, writers: list[JobWriter]) -> None:
         taken = [(writer, append) for writer in writers if (append := writer.take())]
         if not taken:
             return

@@ -10,8 +10,10 @@ tasks there may be is decided before the read (``admission``).
 Failures
     Undecodable entry     It moves to the dead-letter stream, with the reason.
     Read error            The connection retries by itself; FastStream's own pause is 5 s long.
-    Group gone (NOGROUP)  FastStream stops that subscriber for good, and ``is_running`` says so: the
-                          process ends and is started again, which makes the group anew.
+    Read refused          It is tried again after a pause, in which it holds no slot. A group that
+                          is gone is made again first (``shared.group_reads``).
+    Subscriber dead       It does not come back, and ``is_running`` says so: the process ends and is
+                          started again.
     Leaving               A read that is cut off may still have been given an entry: ``give_back``.
 """
 
@@ -19,6 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from typing import Any, Final, cast
 
 from faststream import AckPolicy
@@ -31,8 +34,10 @@ from services.orchestrator.run_job import Jobs
 from shared.codec import decode_command
 from shared.commands import RunJob
 from shared.dead_letters import DeadLetters
+from shared.deployment import prepare
 from shared.errors import CodecError, HeadwaterError, UnknownJob
 from shared.event_log import HAND_OVER_IDLE_MS
+from shared.group_reads import group_may_be_gone, heal_group_reads, stop_reading
 from shared.keys import ORCHESTRATORS, PartitionKeys
 from shared.observability import get_logger
 from shared.redis_client import Redis, broker_options, translate
@@ -54,7 +59,10 @@ def make_broker(redis_url: str) -> RedisBroker:
 
 
 class Consumer:
-    """Start it, and jobs run, each in a task of ``tasks``, until ``stop_reading``."""
+    """Start it, and jobs run, each in a task of ``tasks``, until ``stop_reading``.
+
+    ``tasks`` says of each task which entry of which stream it runs.
+    """
 
     def __init__(
         self,
@@ -72,14 +80,16 @@ class Consumer:
         self._name, self._slots = name, slots
         self._partitions = [PartitionKeys(partition) for partition in range(partitions)]
         self._subscribers: list[StreamSubscriber] = []
-        self.tasks: set[asyncio.Task[None]] = set()
+        self.tasks: dict[asyncio.Task[None], tuple[str, str]] = {}
         idle_ms = round(lease_seconds * 1000)
         for keys in self._partitions:
             self._subscribe(keys, max_records=1, polling_interval=READ_BLOCK_MS)
             self._subscribe(keys, min_idle_time=idle_ms, polling_interval=RECLAIM_POLL_MS)
 
     async def start(self) -> None:
-        self._slots.guard(await self._broker.connect())
+        client = await self._broker.connect()
+        self._slots.guard(client)
+        heal_group_reads(client, partial(prepare, self._redis, len(self._partitions)))
         await self._broker.start()
 
     @property
@@ -92,35 +102,34 @@ class Consumer:
 
     async def stop_reading(self) -> None:
         with translate():
-            await self._broker.stop()
+            await stop_reading(self._broker, self._subscribers)
 
     async def give_back(self) -> None:
-        """Let the others have, at once, what was delivered here and has not been begun.
+        """Let the others have, at once, what was delivered here and runs in no task.
 
-        Call it when nothing is read and nothing runs here any more. Raises LogUnavailable.
+        Call it when nothing is read any more. Raises LogUnavailable.
         """
+        for keys in self._partitions:
+            with translate(), group_may_be_gone():
+                await self._give_back(keys.commands)
+
+    async def _give_back(self, stream: str) -> None:
         redis = cast("Any", self._redis)
-        with translate():
-            for keys in self._partitions:
-                count = GIVE_BACK_ENTRIES_MAX
-                pending = await redis.xpending_range(
-                    keys.commands, ORCHESTRATORS, "-", "+", count, consumername=self._name
-                )
-                ids = [
-                    entry["message_id"]
-                    for entry in pending
-                    if entry["time_since_delivered"] < HAND_OVER_IDLE_MS  # else it has been given
-                ]
-                if ids:
-                    await redis.xclaim(
-                        keys.commands,
-                        ORCHESTRATORS,
-                        self._name,
-                        0,
-                        ids,
-                        idle=HAND_OVER_IDLE_MS,
-                        justid=True,
-                    )
+        count = GIVE_BACK_ENTRIES_MAX
+        pending = await redis.xpending_range(
+            stream, ORCHESTRATORS, "-", "+", count, consumername=self._name
+        )
+        running = {entry_id for name, entry_id in self.tasks.values() if name == stream}
+        ids = [
+            entry["message_id"]
+            for entry in pending
+            if entry["time_since_delivered"] < HAND_OVER_IDLE_MS  # else it has been given
+            and entry["message_id"].decode() not in running
+        ]
+        if ids:
+            await redis.xclaim(
+                stream, ORCHESTRATORS, self._name, 0, ids, idle=HAND_OVER_IDLE_MS, justid=True
+            )
 
     def _subscribe(self, keys: PartitionKeys, **source: Any) -> None:
         stream = StreamSub(keys.commands, group=ORCHESTRATORS, consumer=self._name, **source)
@@ -132,8 +141,8 @@ class Consumer:
         async def take(message: RedisStreamMessage) -> None:
             self._slots.to_job(reader)
             task = asyncio.create_task(self._run(keys, message))
-            self.tasks.add(task)
-            task.add_done_callback(self.tasks.discard)
+            self.tasks[task] = (keys.commands, message.message_id)
+            task.add_done_callback(self.tasks.pop)
 
         subscriber(take)
         self._subscribers.append(subscriber)

@@ -6,6 +6,8 @@
 
 Failures
     LOST               Another worker began the job: it is stopped here.
+    REWOUND            Redis lost the attempt's beginning: the writer asks to resume it. Until that
+                       is granted the lease is not renewed.
     No answer          A lease after the last renewal somebody else may begin the job, so it is
                        stopped here without waiting for Redis to say so. The event loop looks at the
                        clock, so this holds also when the thread hangs on a dead connection.
@@ -113,8 +115,11 @@ class Heartbeat:
             if isinstance(reply, Exception):
                 log.warning("lease not renewed", reason=str(reply))
                 continue
-            each.renewed_at = sent_at
             renewed = self._log.renewed(reply)
+            if renewed.rewound:
+                each.tell(Stop.REWOUND)
+                continue
+            each.renewed_at = sent_at
             if not renewed.kept:
                 each.tell(Stop.LOST)
             elif renewed.cancel:

@@ -15,6 +15,7 @@ Failures
     Worker dies            The lease runs out; a reclaimer begins the next attempt.
     Redis or Postgres away The job waits: reading history is tried again, appends are sent again. If
                            the lease cannot be renewed in the meantime, the job stops here.
+    Redis lost the job     What is known of it is offered again (``second_offer``), once.
     A defect in a node     Counts as an attempt: nothing is acknowledged, the entry is taken over,
                            and after the last attempt the job fails and is listed as dead.
     Delivered twice        A job runs once in a worker. If its lease is really over, it is delivered
@@ -28,7 +29,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from services.orchestrator.appender import Appender, JobWriter, LeaseLost, Stop
+from services.orchestrator.appender import Appender, JobForgotten, JobWriter, LeaseLost, Stop
 from services.orchestrator.ending import EXHAUSTED, Ending, Failure
 from services.orchestrator.graph.graph import Graph
 from services.orchestrator.graph.state import Ports
@@ -36,6 +37,7 @@ from services.orchestrator.heartbeat import Heartbeat
 from services.orchestrator.history import ThreadHistory
 from services.orchestrator.last_words import text_of_attempt
 from services.orchestrator.model import Completion, Delta, Model, ModelError
+from services.orchestrator.second_offer import SecondOffer
 from shared.agents import Agent
 from shared.cancellation import end_tasks
 from shared.commands import RunJob
@@ -59,6 +61,7 @@ class JobPorts:
     history: ThreadHistory
     appender: Appender
     heartbeat: Heartbeat
+    second_offer: SecondOffer
     graph: Graph
     model: Model
     agents: Mapping[str, Agent]  # the first one answers for those that are no longer there
@@ -87,11 +90,18 @@ class Jobs:
         """
         if self._handing_over or command.job_id in self._running:
             return
+        with bound(**command.model_dump(include={"job_id", "thread_id", "trace_id"})):
+            try:
+                await self._run(command, entry_id)
+            except JobForgotten:
+                log.warning("Redis has lost the job")
+                await self._ports.second_offer.make(command)  # perhaps to this very worker
+
+    async def _run(self, command: RunJob, entry_id: str) -> None:
         job = _JobRun(self._ports, self._limits, command, _Delivery(entry_id, self._consumer))
         self._running[command.job_id] = job
         try:
-            with bound(**command.model_dump(include={"job_id", "thread_id", "trace_id"})):
-                await job.run()
+            await job.run()
         finally:
             del self._running[command.job_id]
 
@@ -130,6 +140,7 @@ class _JobRun:
             self._stopped.set_result(reason)
 
     async def run(self) -> None:
+        """Raises JobForgotten, UnknownJob, LogUnavailable."""
         another = True
         while another:
             begun = await self._begin()
@@ -140,6 +151,8 @@ class _JobRun:
                 return
             try:
                 another = await self._attempt(begun.lease, begun)
+            except JobForgotten:
+                raise
             except LeaseLost:
                 log.warning("lease lost", attempt=begun.lease.attempt)
                 return
@@ -157,6 +170,9 @@ class _JobRun:
         """Whether another attempt is due here. Raises LeaseLost."""
 
         def stop(reason: Stop) -> None:
+            if reason is Stop.REWOUND:
+                writer.contest()
+                return
             if reason is Stop.LOST:
                 writer.lose()
             self.stop(reason)
@@ -179,7 +195,7 @@ class _JobRun:
     async def _answer(self, lease: Lease, writer: JobWriter, ending: Ending) -> bool:
         outcome = await self._outcome(lease, writer)
         broke_off = isinstance(outcome, Failure) and outcome.retryable and writer.has_text
-        if broke_off and lease.attempt < self._limits.attempts_max:
+        if broke_off and lease.attempts_used < self._limits.attempts_max:
             await writer.flushed()
             await asyncio.wait({self._stopped}, timeout=NEXT_ATTEMPT_SECONDS)
             if not self._stopped.done():
@@ -196,8 +212,8 @@ class _JobRun:
                 await writer.flushed()
                 await self._ports.event_log.release_lease(lease, self._delivery.consumer)
                 log.info("handed over", attempt=lease.attempt)
-            case Stop.LOST:
-                raise LeaseLost()
+            case Stop():
+                raise JobForgotten() if outcome is Stop.FORGOTTEN else LeaseLost()
         return False
 
     async def _outcome(self, lease: Lease, writer: JobWriter) -> Completion | Failure | Stop:

@@ -9,14 +9,16 @@ from faststream.redis import RedisBroker
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.persister.consumer import Consumer, Lease
-from services.persister.dead_letters import DeadEvents
 from services.persister.patience import happens
 from services.persister.project_events import ProjectEvents
+from services.persister.restore import Restore
 from services.persister.schema import require_schema
 from services.persister.store import Store
+from shared.dead_letters import DeadLetters
 from shared.deployment import prepare
 from shared.errors import LogUnavailable
 from shared.observability import get_logger
+from shared.probes import takes_writes
 from shared.redis_client import Redis
 from shared.retention import Retention
 from shared.settings import Settings
@@ -39,11 +41,12 @@ class Persister:
         consumer: Consumer,
         project: ProjectEvents,
         retention: Retention,
+        restore: Restore,
         draining: asyncio.Event,
     ) -> None:
         self._redis, self._engine, self._partitions = redis, engine, partitions
         self._consumer, self._project, self._retention = consumer, project, retention
-        self._draining = draining
+        self._restore, self._draining = restore, draining
         self._background: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -54,12 +57,14 @@ class Persister:
         self._background = [
             asyncio.create_task(self._trim_behind(), name="trim"),
             asyncio.create_task(self._ping_when_idle(), name="ping"),
+            asyncio.create_task(self._restore.watch(self._draining), name="restore"),
         ]
 
     async def is_ready(self) -> bool:
-        return (
-            bool(self._background) and self._consumer.is_running and self._project.archive_answers
-        )
+        if not (self._background and self._consumer.is_running and self._project.archive_answers):
+            return False
+        redis, postgres = await asyncio.gather(takes_writes(self._redis), self._project.check())
+        return redis and postgres
 
     async def failed(self) -> str:
         stopped = asyncio.create_task(self._consumer.failed())
@@ -101,7 +106,7 @@ class Persister:
                 return
 
     async def _ping_when_idle(self) -> None:
-        """A persister without events to archive would not notice that Postgres is away."""
+        """A persister without events to archive would not notice that Postgres is back."""
         while not await happens(self._draining, within=PING_EVERY_SECONDS):
             await self._project.check()
 
@@ -112,7 +117,7 @@ def assemble(
     """The persister on its adapters, which stay the caller's to close."""
     retention = Retention(redis, idle_ttl_seconds=settings.idle_ttl_seconds)
     draining = asyncio.Event()
-    project = ProjectEvents(Store(engine), retention, DeadEvents(redis), draining)
+    project = ProjectEvents(Store(engine), retention, DeadLetters(redis), draining)
     lease = Lease(settings.consumer_name, settings.lease_seconds, settings.heartbeat_seconds)
     consumer = Consumer(broker, redis, project, partitions=settings.partitions, lease=lease)
     return Persister(
@@ -122,5 +127,6 @@ def assemble(
         consumer=consumer,
         project=project,
         retention=retention,
+        restore=Restore(engine, redis, settings.partitions, retention),
         draining=draining,
     )

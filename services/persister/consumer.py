@@ -14,8 +14,12 @@ transaction every PAUSE_SECONDS, not one per token; under load batches are full 
 Failures
     Batch not archived    It is not acknowledged and comes again, here or elsewhere.
     Reply to XACK lost    The same: the archive knows the events already.
-    Group gone (NOGROUP)  FastStream stops that subscriber for good: ``failed`` says so, and the
-                          process ends and is started again, which makes the group anew.
+    Read refused          It is tried again after a pause; a group that is gone is made again first
+                          (``shared.group_reads``).
+    Group gone meanwhile  The batch in hand is archived as any other: there is no lease to renew,
+                          and nothing left to acknowledge.
+    Subscriber dead       It does not come back: ``failed`` says so, and the process ends and is
+                          started again.
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, cast
 
 from faststream import AckPolicy
@@ -34,7 +39,9 @@ from faststream.redis.subscriber.usecases.stream_subscriber import StreamBatchSu
 
 from services.persister.patience import happens
 from services.persister.project_events import ProjectEvents
+from shared.deployment import prepare
 from shared.errors import HeadwaterError, LogUnavailable
+from shared.group_reads import group_may_be_gone, heal_group_reads, stop_reading
 from shared.keys import PERSISTERS, PartitionKeys
 from shared.observability import get_logger
 from shared.redis_client import Redis, broker_options, translate
@@ -94,6 +101,7 @@ class Consumer:
         lease: Lease,
     ) -> None:
         self._broker, self._redis, self._project, self._lease = broker, redis, project, lease
+        self._partitions = partitions
         self._subscribers: list[StreamBatchSubscriber] = []
         self.trimmable: set[int] = set()
         for partition in range(partitions):
@@ -114,13 +122,15 @@ class Consumer:
         """Raises LogUnavailable."""
         try:
             with translate():
+                client = await self._broker.connect()
+                heal_group_reads(client, partial(prepare, self._redis, self._partitions))
                 await self._broker.start()
         except TimeoutError as error:
             raise LogUnavailable("Redis is unavailable: no answer in time") from error
 
     async def stop(self) -> None:
         """Read nothing new and wait for the batches in hand."""
-        await self._broker.stop()
+        await stop_reading(self._broker, self._subscribers)
 
     async def failed(self) -> str:
         """Return once a subscriber has stopped by itself.
@@ -174,7 +184,7 @@ class Consumer:
     async def _reclaim(self, partition: int, message: Message) -> None:
         """Archive what FastStream claimed, one entry, and what lies idle behind it."""
         ids, entries = message.raw_message["message_ids"], message.raw_message["data"]
-        with translate():
+        with translate(), group_may_be_gone():
             reply: Any = await self._redis.xautoclaim(
                 message.raw_message["channel"],
                 PERSISTERS,
@@ -183,9 +193,9 @@ class Consumer:
                 start_id=ids[0],
                 count=BATCH_ENTRIES_MAX - 1,
             )
-        for entry_id, fields in reply[1]:
-            ids.append(entry_id)
-            entries.append(fields)
+            for entry_id, fields in reply[1]:
+                ids.append(entry_id)
+                entries.append(fields)
         log.info("batch taken over", partition=partition, count=len(ids))
         await self._archive(partition, message)
 
@@ -213,7 +223,7 @@ class Consumer:
         # asyncio.wait_for, which in Python 3.11 swallows one that comes as the write ends.
         while not await happens(released, within=self._lease.heartbeat_seconds):
             try:
-                with translate():
+                with translate(), group_may_be_gone():
                     await self._redis.xclaim(
                         stream, PERSISTERS, self._lease.consumer, 0, list(ids), justid=True
                     )

@@ -26,10 +26,11 @@ from collections.abc import Sequence
 from typing import Final
 
 from services.persister.batch import Batch, Entry, RefusedEvent, read_batch
-from services.persister.dead_letters import DeadEvents
 from services.persister.patience import happens
 from services.persister.store import Archived, Store
+from shared.dead_letters import DeadLetters
 from shared.errors import ArchiveUnavailable, HeadwaterError, LogUnavailable
+from shared.keys import PartitionKeys
 from shared.observability import get_logger
 from shared.retention import Retention
 
@@ -53,12 +54,12 @@ class ProjectEvents:
         self,
         store: Store,
         retention: Retention,
-        dead_events: DeadEvents,
+        dead_letters: DeadLetters,
         draining: asyncio.Event,
     ) -> None:
         self._store = store
         self._retention = retention
-        self._dead_events = dead_events
+        self._dead_letters = dead_letters
         self._draining = draining
         self.archive_answers = True  # at the last try
 
@@ -128,4 +129,4 @@ class ProjectEvents:
             return
         entry_id = entries[0][0].decode()
         log.warning("poison event", partition=partition, entry=entry_id, reason=str(error))
-        await self._dead_events.move(partition, entry_id, str(error))
+        await self._dead_letters.move_event(PartitionKeys(partition), entry_id, str(error))

@@ -11,7 +11,7 @@ Failures
                         (or the reply to the commit was lost, which repeating shows); wait.
     Meeting another persister's transaction badly is tried again here, CONFLICT_TRIES_MAX times.
     A persister that stops in the middle of a transaction, because it is paused or its machine is
-    gone, holds rows that others need: Postgres ends the transaction after IDLE_SECONDS_MAX.
+    gone, holds rows that others need: Postgres ends an idle transaction (``shared.postgres``).
 """
 
 from __future__ import annotations
@@ -25,8 +25,7 @@ from datetime import datetime
 from typing import Any, Final
 
 import psycopg
-from sqlalchemy import Row, Table, TextClause, event, text
-from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy import Row, Table, TextClause, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -41,7 +40,6 @@ from shared.states import FINAL_STATUSES
 
 TRANSACTION_SECONDS_MAX: Final = 20.0
 PING_SECONDS_MAX: Final = 2.0
-IDLE_SECONDS_MAX: Final = 5  # between two statements of a transaction
 CONFLICT_TRIES_MAX: Final = 5
 CONFLICTS: Final = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
 REFUSING_DATA: Final = (
@@ -69,7 +67,6 @@ class Archived:
 class Store:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
-        event.listen(engine.sync_engine, "connect", _bound_idle_transactions)
 
     async def commit(self, partition: int, batch: Batch) -> Archived:
         """Archive and project a batch. Raises RefusedEvent, ArchiveUnavailable."""
@@ -81,10 +78,12 @@ class Store:
         raise ArchiveUnavailable(f"Postgres: {CONFLICT_TRIES_MAX} conflicts in a row")
 
     async def ping(self) -> None:
-        """Raises ArchiveUnavailable unless Postgres answers."""
+        """Raises ArchiveUnavailable unless Postgres answers, and would take a commit."""
         with _translated():
             async with asyncio.timeout(PING_SECONDS_MAX), self._engine.connect() as connection:
-                await connection.execute(text("SELECT 1"))
+                read_only = await connection.scalar(text("SHOW transaction_read_only"))
+        if read_only == "on":
+            raise ArchiveUnavailable("Postgres is unavailable: it is read-only")
 
     async def _commit(self, partition: int, batch: Batch) -> Archived:
         with _translated():
@@ -140,13 +139,6 @@ def _json(rows: Sequence[projection.Row]) -> str:
         return json.dumps(rows, default=datetime.isoformat, allow_nan=False)
     except ValueError:
         raise RefusedEvent("a number that JSON does not have") from None
-
-
-def _bound_idle_transactions(connection: DBAPIConnection, _: object) -> None:
-    cursor = connection.cursor()
-    cursor.execute(f"SET idle_in_transaction_session_timeout = '{IDLE_SECONDS_MAX}s'")
-    cursor.close()
-    connection.commit()
 
 
 class _Conflict(Exception):

@@ -4,13 +4,16 @@
 -- KEYS  1 thread  2 thread events  3 thread queue  4 log  5 commands  6 job  [7 idempotency]
 -- ARGV  1 control, JSON: prefix user owner_ok thread_id job_id message_id reply_id agent trace_id
 --         on_busy queue_max at cancels fingerprint idempotency_ttl title metadata
+--         [letter: a dead letter that leaves with it]
 --       2 message.posted  3 RunJob  4 thread.created, or '' when the thread must exist
 -- Returns  {'ACCEPTED', job_id, message_id, thread_id, trace_id}
 --          {'NO_THREAD'} not in Redis: load it and call again   {'NO_ACCESS'}
---          {'BUSY', job_id}   {'FULL'}   {'MISMATCH'}
+--          {'BUSY', job_id}   {'FULL'}   {'MISMATCH'}   {'GONE'} the letter was
 -- Atomic because a job without its message, a message without its job, or two active jobs in one
 -- thread could never be put right afterwards. Sent twice, it answers the same and does nothing.
 
+local closed = unverified(KEYS[1])
+if closed then return closed end
 local a = cjson.decode(ARGV[1])
 local thread, events, queue, log, commands, job = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 
@@ -34,6 +37,7 @@ if active then
   if a.on_busy == 'reject' then return {'BUSY', active} end
   if redis.call('LLEN', queue) >= a.queue_max then return {'FULL'} end
 end
+if a.letter and redis.call('XDEL', dead_key(a.prefix), a.letter) == 0 then return {'GONE'} end
 
 local lines = {}
 if not owner then

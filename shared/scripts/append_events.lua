@@ -15,6 +15,8 @@
 -- Atomic because the two streams, the channel, the counters and, with `done`, the acknowledgement
 -- and the thread's next job must not be seen apart.
 
+local closed = unverified(KEYS[1])
+if closed then return closed end
 local thread, events, queue, log, commands, job = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local job_id, thread_id = ARGV[3], ARGV[4]
 

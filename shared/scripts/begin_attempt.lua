@@ -4,20 +4,24 @@
 -- KEYS  1 thread  2 thread events  3 log  4 commands  5 job
 -- ARGV  1 group  2 consumer  3 command entry id  4 owner token (new for every call)  5 attempts_max
 --       6 job_id  7 thread_id  8 now  9 the rest of `started`: its JSON from the comma after attempt
--- Returns  {'BEGUN', attempt, seq, first, ''}        run it; `started` is appended
---          {'CANCELLED' | 'EXHAUSTED', attempt, seq, first, started_at}   owned: append its end
+-- Returns  {'BEGUN', attempt, seq, first, handovers, ''}        run it; `started` is appended
+--          {'CANCELLED' | 'EXHAUSTED', attempt, seq, first, handovers, started_at}   owned: append
+--                       its end
 --          {'ENDED'}    it is over; the entry was acknowledged
 --          {'LOST'}     the entry belongs to another consumer
 --          {'UNKNOWN'}  Redis does not know the job
--- `first` is the position of the job's message: the events of the job stand behind it.
+-- `first` is the position of the job's message: the events of the job stand behind it. Attempts that
+-- ended in a hand-over (`handovers`) do not count against attempts_max.
 -- Atomic because the attempt number is the fence: whoever reads it must already be the owner, and
 -- `started` must precede every event of the new owner.
 
+local closed = unverified(KEYS[1])
+if closed then return closed end
 local thread, events, log, commands, job = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local group, consumer, entry, owner = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local job_id, thread_id = ARGV[6], ARGV[7]
 
-local j = redis.call('HMGET', job, 'status', 'attempt', 'seq', 'first', 'cancel', 'entry', 'begun_by', 'started_at', 'owner_token')
+local j = redis.call('HMGET', job, 'status', 'attempt', 'seq', 'first', 'cancel', 'entry', 'begun_by', 'started_at', 'owner_token', 'handovers')
 local status = j[1]
 if not status then return {'UNKNOWN'} end
 if (status ~= 'queued' and status ~= 'running') or j[6] ~= entry then
@@ -26,17 +30,20 @@ if (status ~= 'queued' and status ~= 'running') or j[6] ~= entry then
   return {'ENDED'}
 end
 local attempt, seq, first = tonumber(j[2]), tonumber(j[3]), tonumber(j[4])
+local handovers = tonumber(j[10] or 0)
 if j[7] == owner then  -- sent again: it had begun, and may have been taken over since
   if j[9] ~= owner then return {'LOST'} end
-  return {'BEGUN', attempt, seq, first, ''}
+  return {'BEGUN', attempt, seq, first, handovers, ''}
 end
 
 local pending = redis.call('XPENDING', commands, group, entry, entry, 1)
 if #pending == 0 or pending[1][2] ~= consumer then return {'LOST'} end
 
 redis.call('HSET', job, 'owner_token', owner)
-if j[5] then return {'CANCELLED', attempt, seq, first, j[8] or ''} end
-if attempt >= tonumber(ARGV[5]) then return {'EXHAUSTED', attempt, seq, first, j[8] or ''} end
+if j[5] then return {'CANCELLED', attempt, seq, first, handovers, j[8] or ''} end
+if attempt - handovers >= tonumber(ARGV[5]) then
+  return {'EXHAUSTED', attempt, seq, first, handovers, j[8] or ''}
+end
 
 attempt, seq = attempt + 1, seq + 1
 local position = redis.call('HINCRBY', thread, 'position', 1)
@@ -45,4 +52,4 @@ local line = append(events, log, thread_id, position, job_id, seq, 'started', da
 redis.call('HSET', job, 'status', 'running', 'attempt', attempt, 'seq', seq, 'begun_by', owner)
 redis.call('HSETNX', job, 'started_at', ARGV[8])
 redis.call('SPUBLISH', thread, line)
-return {'BEGUN', attempt, seq, first, ''}
+return {'BEGUN', attempt, seq, first, handovers, ''}

@@ -9,6 +9,8 @@
 -- wait get their `done` here, the one that runs is flagged. The last REQUESTS ids of calls are
 -- kept, so that a call sent again is harmless even behind others.
 
+local closed = unverified(KEYS[1])
+if closed then return closed end
 local REQUESTS = 8
 local a = cjson.decode(ARGV[1])
 local thread, events, queue, log, commands = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]

@@ -8,6 +8,8 @@
 -- Atomic because the thread's hash and its first event must appear together. Sent twice, it answers
 -- the same and does nothing: the id of the thread is the caller's.
 
+local closed = unverified(KEYS[1])
+if closed then return closed end
 local a = cjson.decode(ARGV[1])
 local thread = KEYS[1]
 

@@ -6,6 +6,8 @@
 -- Returns  1 when it was loaded, 0 when it was there.
 -- Atomic because a thread that is there knows more than the archive did when it was read.
 
+local closed = unverified(KEYS[1])
+if closed then return closed end
 if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
 redis.call('HSET', KEYS[1], unpack(ARGV, 2))
 redis.call('EXPIRE', KEYS[1], ARGV[1])

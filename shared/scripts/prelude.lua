@@ -6,6 +6,7 @@ local function job_key(prefix, job_id) return prefix .. ':job:' .. job_id end
 local function thread_key(prefix, thread_id) return prefix .. ':thread:' .. thread_id end
 local function events_key(thread) return thread .. ':events' end
 local function dirty_key(prefix, user) return prefix .. ':dirty:' .. user end
+local function dead_key(prefix) return prefix .. ':dead' end
 
 -- Adds one event to the thread's stream and to the log. Returns its line for the channel.
 local function append(events, log, thread_id, position, stream, seq, kind, data)
@@ -63,4 +64,10 @@ local function finish(k, job_id, status, at, done)
     start(k.commands, k.thread, next_job, next_id, redis.call('HGET', next_job, 'command'))
     redis.call('HDEL', next_job, 'command')
   end
+end
+
+-- An error while the partition may know less than the archive does (shared/continuity.py), else nil.
+local function unverified(key)
+  if redis.call('HGET', string.match(key, '^{[^}]*}') .. ':meta', 'verified') == '1' then return nil end
+  return redis.error_reply('UNVERIFIED what Redis lost is not yet restored from the archive')
 end

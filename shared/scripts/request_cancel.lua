@@ -6,6 +6,8 @@
 -- Returns  the job's status as the caller should see it, or '' when Redis does not know the job.
 -- Atomic because a worker may begin, or end, the job at the same moment.
 
+local closed = unverified(KEYS[1])
+if closed then return closed end
 local thread, events, queue, log, commands, job = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local job_id, thread_id, at = ARGV[3], ARGV[4], ARGV[5]
 

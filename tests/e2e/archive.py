@@ -24,12 +24,16 @@ async def until(condition: Callable[[], Any], what: str) -> Any:
 
 
 async def archived_events(postgres: psycopg.Connection, job_id: str) -> list[dict[str, Any]]:
-    """The job's events, once its `done` is there, in order of seq."""
+    """The job's events, once all up to its `done` are there, in order of seq.
+
+    Batches are committed in any order: `done` may be there before what stands in front of it.
+    """
     query = "select data::text from events where stream_id = %s order by seq"
 
     def rows() -> list[dict[str, Any]]:
         found = [json.loads(data) for (data,) in postgres.execute(query, (job_id,))]
-        return found if found and found[-1]["type"] == "done" else []
+        whole = found and found[-1]["type"] == "done" and found[-1]["seq"] == len(found)
+        return found if whole else []
 
     return await until(rows, f"the archive of {job_id}")
 

@@ -105,7 +105,7 @@ class GatewayClient:
         async with self.session.get(url, headers=headers) as response:
             assert response.status == 200, (response.status, await response.text())
             last = ""
-            async for event in _parse(response.content):
+            async for event in parse_sse(response.content):
                 last = event["type"]
                 yield event
             if last not in ("done", "reconnect"):
@@ -149,7 +149,7 @@ class GatewayClient:
                     return
 
 
-async def _parse(content: aiohttp.StreamReader) -> AsyncGenerator[Event]:
+async def parse_sse(content: aiohttp.StreamReader) -> AsyncGenerator[Event]:
     """Server-Sent Events, as a browser reads them; comments and `retry` are skipped."""
     event: dict[str, str] = {}
     async for raw in content:

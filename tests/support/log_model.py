@@ -18,6 +18,7 @@ class LogModel:
     partition_count: int
     queue_max: int
     attempts_max: int
+    hand_overs_max: int
     threads: dict[str, ModelThread] = field(default_factory=dict[str, ModelThread])
     jobs: dict[str, ModelJob] = field(default_factory=dict[str, ModelJob])
     answers: dict[tuple[int, str, str], tuple[str, str]] = field(
@@ -100,7 +101,7 @@ class LogModel:
         job.token = token
         if job.cancel:
             return "CANCELLED"
-        if job.attempt >= self.attempts_max:
+        if job.attempt - job.handovers >= self.attempts_max:
             return "EXHAUSTED"
         job.status, job.attempt, job.seq = "running", job.attempt + 1, job.seq + 1
         self._event(self._of(job), job_id, job.seq, "started", attempt=job.attempt)
@@ -142,19 +143,34 @@ class LogModel:
             return "FENCED"
         return "GAP" if first > job.seq + 1 else "OK"
 
-    def renew(self, job_id: str, consumer: str, fence: tuple[int, str]) -> tuple[bool, bool]:
-        """Whether the lease is kept, and whether the job is to be cancelled."""
+    def renew(self, job_id: str, consumer: str, fence: tuple[int, str]) -> tuple[bool, bool, bool]:
+        """Whether the lease is kept, the job to be cancelled, the attempt perhaps to be resumed."""
         job = self.jobs[job_id]
         if not self._runs_for(job, fence):
-            return False, False
+            return False, False, not job.is_kept or (job.attempt, "") == (fence[0], job.token)
         job.holder = consumer
-        return True, job.cancel
+        return True, job.cancel, False
+
+    def restore(self, job_id: str) -> None:
+        """What a job is whose attempt Redis had lost and the archive knew: its right is open."""
+        self.jobs[job_id].token = ""
+
+    def resume(self, job_id: str, fence: tuple[int, str]) -> tuple[str, int]:
+        job = self.jobs[job_id]
+        if not job.is_kept:
+            return "UNKNOWN", 0
+        if job.is_over or job.attempt != fence[0] or job.token not in ("", fence[1]):
+            return "FENCED", job.seq
+        if job.token == "":
+            job.token, job.status = fence[1], "running"
+        return "GAP", job.seq
 
     def release(self, job_id: str, consumer: str, fence: tuple[int, str]) -> bool:
         job = self.jobs[job_id]
         if not self._runs_for(job, fence):
             return False
         job.token, job.holder = None, consumer
+        job.handovers = min(job.handovers + 1, self.hand_overs_max)
         return True
 
     @staticmethod

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from shared.codec import Record, decode_command, encode, records_from_publish
 from shared.commands import OnBusy, RunJob
+from shared.continuity import Continuity
 from shared.deployment import prepare
 from shared.event_log import Append, Begun, EventLog, Lease, NumberedEvent
 from shared.events import Done, ErrorRaised, FinalStatus, ThreadCreated, Token
@@ -71,7 +72,9 @@ class LogServer:
         self.hot = HotState(redis, partitions)
 
     async def prepare(self) -> None:
+        """Groups in place, and open for writing: there is no archive that knows more."""
         await prepare(self.redis, self.partitions)
+        await Continuity(self.redis, self.partitions).trust()
 
     def keys(self, thread_id: str) -> PartitionKeys:
         return PartitionKeys(partition_of_thread(thread_id, self.partitions))

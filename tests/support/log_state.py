@@ -31,6 +31,7 @@ class ModelJob:
     status: str = "queued"
     attempt: int = 0
     seq: int = 0
+    handovers: int = 0  # attempts that ended in one, and are not counted
     cancel: bool = False
     token: str | None = None
     holder: str | None = None  # the consumer its command is pending for

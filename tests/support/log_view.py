@@ -67,6 +67,7 @@ def _model_job(job: ModelJob) -> View | None:
     return {
         "status": job.status,
         "attempt": job.attempt,
+        "handovers": job.handovers,
         "seq": job.seq,
         "first": job.first,
         "thread": job.thread_id,
@@ -148,7 +149,7 @@ def _job(fields: Any, ttl: int) -> View | None:
         return None
     return {
         **_texts(fields, ("status", "thread")),
-        **_numbers(fields, ("attempt", "seq", "first")),
+        **_numbers(fields, ("attempt", "handovers", "seq", "first")),
         "cancel": b"cancel" in fields,
         "expires": ttl > 0,
     }

@@ -30,6 +30,11 @@ class Fault(Enum):
     HOLE = auto()  # the client hears nothing from this reply on, and nothing closes
 
 
+class Way(Enum):
+    REQUESTS = auto()  # from the clients to the server
+    REPLIES = auto()
+
+
 @dataclass(slots=True)
 class _Plan:
     fault: Fault
@@ -45,8 +50,8 @@ class Proxy:
         self._connections: set[_Connection] = set()
         self._server: asyncio.Server | None = None
         self._plan: _Plan | None = None
-        self._passing = asyncio.Event()
-        self._passing.set()
+        self._passing = {way: asyncio.Event() for way in Way}
+        self.heal()
         self.faults_met = 0
         self.delay_seconds = 0.0  # before every chunk, in both directions
         self.chunk_bytes = CHUNK_BYTES_MAX  # 1 sends replies byte by byte
@@ -64,7 +69,7 @@ class Proxy:
     ) -> None:
         assert self._server is not None
         self._server.close()
-        self._passing.set()
+        self.heal()
         self.cut_all()
         await asyncio.gather(*(connection.ended.wait() for connection in self._connections))
         await self._server.wait_closed()
@@ -85,14 +90,16 @@ class Proxy:
         """Let one reply meet a fault: the nth from now to a request that holds `to`."""
         self._plan = _Plan(fault, to, nth)
 
-    def black_hole(self) -> None:
-        """Let nothing pass, in either direction, on any connection, and close nothing."""
-        self._passing.clear()
+    def black_hole(self, *ways: Way) -> None:
+        """Let nothing pass, these ways or both, on any connection, and close nothing."""
+        for way in ways or Way:
+            self._passing[way].clear()
 
     def heal(self) -> None:
         """Let everything pass again; what was held back arrives now."""
         self.refuses = False
-        self._passing.set()
+        for passing in self._passing.values():
+            passing.set()
 
     def cut_all(self) -> None:
         """Close every connection at once."""
@@ -111,11 +118,11 @@ class Proxy:
         self.faults_met += 1
         return plan.fault
 
-    async def passage(self) -> None:
+    async def passage(self, way: Way) -> None:
         """Wait until the next chunk may go on."""
         if self.delay_seconds:
             await asyncio.sleep(self.delay_seconds)
-        await self._passing.wait()
+        await self._passing[way].wait()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.refuses:
@@ -168,7 +175,7 @@ class _Connection:
     async def _requests(self) -> None:
         while chunk := await self._client[0].read(CHUNK_BYTES_MAX):
             self._request += chunk[: max(REQUEST_BYTES_MAX - len(self._request), 0)]
-            await self._proxy.passage()
+            await self._proxy.passage(Way.REQUESTS)
             await self._send(self._server[1], chunk)
 
     async def _replies(self) -> None:
@@ -183,7 +190,7 @@ class _Connection:
                 await self._send(self._client[1], chunk[: (len(chunk) + 1) // 2])
             if fault is not None:
                 return
-            await self._proxy.passage()
+            await self._proxy.passage(Way.REPLIES)
             await self._send(self._client[1], chunk)
 
     async def _send(self, writer: asyncio.StreamWriter, chunk: bytes) -> None:

@@ -50,6 +50,9 @@ class ScriptedService:
             self._tell("still looks ready")
         await self._play("drain")
 
+    def hurry(self) -> None:
+        self._tell("hurry")
+
     async def stop(self) -> None:
         await self._play("stop")
 
@@ -77,7 +80,9 @@ def main() -> int:
     lifecycle.READY_TOUCH_SECONDS = TOUCH_SECONDS  # type: ignore[misc]
     configure_logging(load_settings(), service="scripted")
     service = ScriptedService(script, ready_file)
-    run = lifecycle.run_service(service, ready_file=ready_file, drain_seconds=DRAIN_SECONDS)
+    run = lifecycle.run_service(
+        service, ready_file=ready_file, drain_seconds=DRAIN_SECONDS, hurry=service.hurry
+    )
     return asyncio.run(run)
 
 

@@ -8,8 +8,10 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import psycopg
+import redis
 from psycopg import sql
 
 from infra.local.machine import free_port
@@ -18,10 +20,12 @@ from infra.local.postgres import postgres_part, postgres_url
 from infra.local.supervisor import Supervisor
 from infra.local.valkey import valkey_part, valkey_url
 from services.persister.migrate import migrate
+from shared.keys import PartitionKeys
 
 RESTART_SECONDS_MAX = 30.0
 STEP_SECONDS = 0.02
 TEMPLATE = "headwater_template"
+PARTITIONS_OPENED = 8  # as many as any test has
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,21 @@ def fresh_database(server_url: str, *, template: str = TEMPLATE) -> Generator[st
     _administer(server_url, copied)
     yield database_url_of(server_url, database)
     _administer(server_url, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+
+
+def empty_and_open(redis_url: str) -> None:
+    """Flush a server, and open its partitions for writing: no archive knows more than it."""
+    with redis.Redis.from_url(redis_url) as client:
+        client.flushall()
+    open_partitions(redis_url)
+
+
+def open_partitions(redis_url: str) -> None:
+    """What a persister does after a restart when there is nothing to restore."""
+    with redis.Redis.from_url(redis_url) as client:
+        facts = {"run": cast("Any", client.info("server"))["run_id"], "verified": "1"}
+        for partition in range(PARTITIONS_OPENED):
+            cast("Any", client).hset(PartitionKeys(partition).meta, mapping=facts)
 
 
 def database_url_of(server_url: str, database: str) -> str:

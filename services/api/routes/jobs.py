@@ -11,7 +11,7 @@ from litestar.openapi import ResponseSpec
 from litestar.params import FromPath, JSONBody, QueryParameter, SkipValidation
 
 from services.api.feed import Feed
-from services.api.jobs import PAGE_EVENTS_MAX, JobsOfUser, check_cursor
+from services.api.jobs import PAGE_EVENTS_MAX, JobsOfUser
 from services.api.post_message import Question, idempotency_of
 from services.api.routes.answers import Answers
 from services.api.routes.documented import EVENT_STREAM, PageOrStream, refusals
@@ -102,8 +102,7 @@ async def job_events(
     feed: NamedDependency[SkipValidation[Feed]],
     wanted: NamedDependency[SkipValidation[EventQuery]],
 ) -> Response[EventPage]:
-    job = await jobs.get(request.user.user, job_id)
-    check_cursor(job, wanted.after)
+    job = await jobs.reached(request.user.user, job_id, wanted.after)
     if wanted.format == "json":
         return _page(job, wanted, await jobs.page(job, after=wanted.after, limit=wanted.limit))
     events = job_stream(feed, job, after=wanted.after, until=request.user.expires_at)

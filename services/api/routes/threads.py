@@ -144,9 +144,7 @@ async def thread_events(
     feed: NamedDependency[SkipValidation[Feed]],
     place: NamedDependency[SkipValidation[int]],
 ) -> Stream:
-    thread = await threads.get(request.user.user, thread_id)
-    if place > thread.position:
-        raise BadRequest("cursor_ahead", f"The thread has only {thread.position} events so far.")
+    thread = await threads.reached(request.user.user, thread_id, place)
     return event_stream(thread_stream(feed, thread, after=place, until=request.user.expires_at))
 
 

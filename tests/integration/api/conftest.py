@@ -10,7 +10,6 @@ from collections.abc import AsyncGenerator, Generator
 
 import pytest
 import pytest_asyncio
-import redis as blocking
 
 from shared.event_log import EventLog
 from shared.redis_client import Redis, connect
@@ -23,7 +22,7 @@ from tests.integration.api.gateways import (
     settings_for,
 )
 from tests.integration.api.worker import Worker, edited_scripts
-from tests.support.servers import Server, fresh_database
+from tests.support.servers import Server, empty_and_open, fresh_database
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -36,8 +35,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="module")
 def settings(valkey_server: Server, postgres_server: Server) -> Generator[Settings]:
     """Of a gateway on an empty Valkey and a fresh database."""
-    with blocking.Redis.from_url(valkey_server.url) as client:
-        client.flushall()
+    empty_and_open(valkey_server.url)
     with fresh_database(postgres_server.url) as database_url:
         yield settings_for(valkey_server.url, database_url)
 

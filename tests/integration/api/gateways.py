@@ -17,7 +17,7 @@ from services.api.server import GatewayService
 from shared.agents import Agent
 from shared.archive import Archive
 from shared.postgres import create_engine
-from shared.redis_client import Redis, connect
+from shared.redis_client import HASTY, Redis, connect
 from shared.settings import Settings
 from tests.integration.api.sse_client import Stream
 from tests.support.proxy import Proxy
@@ -102,7 +102,7 @@ def _place(url: str) -> tuple[str, int]:
 @asynccontextmanager
 async def running_gateway(settings: Settings) -> AsyncGenerator[Running]:
     """A gateway on adapters of its own, stopped in the end."""
-    redis = connect(settings.required("redis_url"))
+    redis = connect(settings.required("redis_url"), patience=HASTY)
     engine = create_engine(settings.required("database_url"), application="api")
     gateway = assemble(settings, redis=redis, archive=Archive(engine), agents=AGENTS)
     service = GatewayService(

@@ -22,7 +22,7 @@ from services.api.history import History
 from shared.archive import Archive
 from shared.postgres import create_engine
 from shared.settings import Settings
-from tests.integration.api import sse_client, test_feed, test_feed_losses, waiting
+from tests.integration.api import sse_client, test_feed, test_feed_losses, test_rewound, waiting
 from tests.integration.api import test_follower as of_follower
 from tests.integration.api import test_history as of_history
 from tests.integration.api.gateways import running_gateway
@@ -114,6 +114,34 @@ MUTATIONS = {
         "if self._ping_due:",
         "if self._ping_due and self.is_level:",
         of_follower.test_a_ping_is_due_also_while_only_others_speak,
+    ),
+    "another record at the cursor passes": Mutation(
+        follower.Follower,
+        "_stands",
+        "if self._contradicts(records):",
+        "if False:",
+        test_rewound.test_who_was_given_what_is_gone_does_not_go_on_behind_it,
+    ),
+    "nothing at the cursor passes": Mutation(
+        follower.Follower,
+        "_stands",
+        "return await self._wait_for_the_lost()",
+        "return True",
+        test_rewound.test_who_was_given_what_is_gone_for_good_is_sent_away,
+    ),
+    "nothing at the cursor ends it at once": Mutation(
+        follower.Follower,
+        "_wait_for_the_lost",
+        "time.monotonic() - self._missing_since < REWOUND_SECONDS_MAX",
+        "False",
+        test_rewound.test_what_comes_back_is_gone_on_with,
+    ),
+    "the archive's last one is read for ever": Mutation(
+        follower.Follower,
+        "_read",
+        "if more and self.cursor and len(records) == 1:",
+        "if False:",
+        of_history.test_a_thread_that_comes_back_goes_on_where_it_was,
     ),
     "nobody sweeps": Mutation(
         feed.Feed,

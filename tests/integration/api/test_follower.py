@@ -110,8 +110,45 @@ async def test_a_long_stream_is_read_in_pages(
 ) -> None:
     thread_id, records = await thread_of(worker, client, 2 * READ_COUNT_MAX + 7)
     follower = Follower(history, thread_id, after=3)
-    assert len(await soon(follower.next())) == READ_COUNT_MAX
-    assert await read(follower, READ_COUNT_MAX + 4) == records[READ_COUNT_MAX + 3 :]
+    first = await soon(follower.next())
+    assert len(first) == follower_module.FIRST_PAGE_COUNT
+    assert first + await read(follower, len(records) - 3 - len(first)) == records[3:]
+
+
+async def test_a_page_is_cut_where_it_gets_too_large(
+    history: History, worker: Worker, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thread_id, records = await thread_of(worker, client, 60)
+    monkeypatch.setattr(follower_module, "PAGE_BYTES_MAX", 1500)
+    follower = Follower(history, thread_id, after=0)
+    found = list[Record]()
+    while len(found) < len(records):
+        page = await soon(follower.next())
+        assert sum(len(record.data) for record in page) <= 1500
+        found += page
+    assert found == records
+
+
+async def test_a_record_larger_than_a_page_is_given(
+    history: History, worker: Worker, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thread_id, records = await thread_of(worker, client, 8)
+    monkeypatch.setattr(follower_module, "PAGE_BYTES_MAX", 1)
+    assert await read(Follower(history, thread_id, after=0), 8) == records
+
+
+async def test_a_publish_that_contradicts_what_is_known_is_not_believed(
+    history: History, worker: Worker, client: Client
+) -> None:
+    thread_id, records = await thread_of(worker, client, 8)
+    follower = Follower(history, thread_id, after=2)
+    assert await read(follower, 6) == records[2:]
+    other = records[7]._replace(data=b"{}")
+    offer(follower, other, records[7]._replace(position=9))
+    follower.ping()
+    follower.ping()
+    assert await soon(follower.next()) == []
+    assert follower.cursor == 8
 
 
 async def test_only_what_is_wanted_is_given(
@@ -133,7 +170,7 @@ async def test_a_ping_is_due_also_while_only_others_speak(
     offer(follower, *records[:5])
     follower.ping()
     assert await soon(follower.next()) == []
-    assert not follower.draining
+    assert not follower.ended
     offer(follower, *records[5:])
     assert await soon(follower.next()) == records[-1:]
 
@@ -150,7 +187,7 @@ async def test_the_end_comes_at_once_while_it_waits(
         finally:
             follower.end()
     assert waiting.result() == []
-    assert follower.draining
+    assert follower.ended
 
 
 async def test_the_end_comes_at_once_while_it_reads(

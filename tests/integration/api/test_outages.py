@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator, Generator
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +25,7 @@ from tests.integration.api.sse_client import Frame, Stream, as_seen, seen
 from tests.integration.api.waiting import eventually, soon
 from tests.integration.api.worker import Attempt, Worker
 from tests.support.proxy import Fault
-from tests.support.servers import Server
+from tests.support.servers import Server, open_partitions
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -108,6 +109,22 @@ async def test_redis_away(place: Place, worker: Worker) -> None:
     assert not any(task.done() for task in place.running.gateway.feed.tasks)
 
 
+@pytest.mark.parametrize(("how", "seconds_max"), [("refuses", 2.0), ("silent", 5.0)])
+async def test_who_waits_for_redis_is_told_soon(place: Place, how: str, seconds_max: float) -> None:
+    question = {"json": {"query": "hi"}}
+    await place.client.ok("POST", "/v1/jobs", **question)
+    redis = place.network.redis
+    if how == "refuses":
+        place.network.cut(redis)
+    else:
+        redis.black_hole()
+    for _ in range(2):  # over a connection that was open, and over a new one
+        began = time.monotonic()
+        await check_unavailable(place.client, "log_unavailable", ("POST", "/v1/jobs", question))
+        assert time.monotonic() - began < seconds_max
+    redis.heal()
+
+
 async def test_redis_killed_and_started_again(
     client: Client, gateway: Running, worker: Worker, valkey_server: Server
 ) -> None:
@@ -119,6 +136,7 @@ async def test_redis_killed_and_started_again(
                 client, "log_unavailable", ("POST", "/v1/threads", {"json": {}})
             )
             await ping(stream)
+        open_partitions(valkey_server.url)
         await attempt.say("again")
         await attempt.end()
         assert [frame.event for frame in await stream.rest()] == ["token", "done"]

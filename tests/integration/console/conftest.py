@@ -1,60 +1,23 @@
-"""The console as a person runs it, and a job for it to find."""
+"""The console with the settings of a cluster, and work for it to find."""
 
 from __future__ import annotations
 
-import asyncio
-import os
-import sys
-from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+import logging
+from collections.abc import AsyncGenerator, Generator
+from pathlib import Path
 
 import pytest
+import structlog
+from sqlalchemy.ext.asyncio import AsyncEngine
 
+from shared.postgres import create_engine
 from shared.redis_client import Redis
+from tests.integration.console.desk import Desk
+from tests.integration.console.program import Program
+from tests.integration.orchestrator.workers import Bench
 from tests.integration.persister.writer import PARTITIONS, Writer
 
-RUN_SECONDS_MAX = 30.0
 SECRET = "a secret that is long enough for HS256"
-
-
-@dataclass
-class Ran:
-    """How the program ended, and what it said."""
-
-    code: int
-    output: str
-    errors: str
-
-
-class Program:
-    """`python -m infra.console …` with the settings of a cluster, its output in a pipe."""
-
-    def __init__(self, env: dict[str, str]) -> None:
-        self._env = {**os.environ, **env}
-        self.started: list[asyncio.subprocess.Process] = []
-
-    async def begin(self, *arguments: str, port: int = 9) -> asyncio.subprocess.Process:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "infra.console", *arguments),
-            env={**self._env, "HEADWATER_PORT": str(port)},
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        self.started.append(process)
-        return process
-
-    async def run(self, *arguments: str, port: int = 9) -> Ran:
-        process = await self.begin(*arguments, port=port)
-        async with asyncio.timeout(RUN_SECONDS_MAX):
-            output, errors = await process.communicate()
-        assert process.returncode is not None
-        return Ran(process.returncode, output.decode(), errors.decode())
-
-    async def end(self) -> None:
-        for process in self.started:
-            if process.returncode is None:
-                process.kill()
-                await process.communicate()
 
 
 @pytest.fixture
@@ -82,3 +45,30 @@ async def writer(redis: Redis) -> Writer:
 async def job_id(writer: Writer) -> str:
     """A job that waits in Redis."""
     return (await writer.ask()).job_id
+
+
+@pytest.fixture(autouse=True)
+def _plain_log() -> Generator[None]:
+    """Warnings, a line each: the console's own way with a traceback takes seconds."""
+    structlog.configure(
+        processors=[structlog.processors.format_exc_info, structlog.processors.JSONRenderer()],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+    )
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def desk(
+    program: Program, writer: Writer, redis_url: str, database_url: str, tmp_path: Path
+) -> Desk:
+    bench = Bench(redis_url, "http://127.0.0.1:9", tmp_path)
+    bench.agent("default", "scripted")
+    return Desk(program, writer, bench, database_url)
+
+
+@pytest.fixture
+async def engine(database_url: str) -> AsyncGenerator[AsyncEngine]:
+    engine = create_engine(database_url, application="test")
+    yield engine
+    await engine.dispose()

@@ -10,7 +10,8 @@ import jwt
 import pytest
 
 from shared.redis_client import Redis
-from tests.integration.console.conftest import RUN_SECONDS_MAX, SECRET, Program
+from tests.integration.console.conftest import SECRET
+from tests.integration.console.program import RUN_SECONDS_MAX, Program
 from tests.integration.persister.running import eventually, is_consumed, running, settings_for
 from tests.integration.persister.writer import USER, Writer
 from tests.support.scripted_gateway import (

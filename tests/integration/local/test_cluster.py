@@ -12,7 +12,8 @@ import pytest
 from infra.local.cluster import LocalCluster
 from infra.local.errors import ClusterBusyError
 from infra.local.part import PartState
-from infra.local.plan import Plan
+from infra.local.plan import Plan, parts_for
+from infra.local.state import Identity
 from tests.integration.local.command_line import (
     NO_MODEL,
     NO_POSTGRES,
@@ -52,6 +53,18 @@ def test_replicas_have_names_ports_and_settings_of_their_own(plan: Plan) -> None
         "orchestrator-2": "second",
         "api-1": "gateway",
         "api-2": "gateway",
+    }
+
+
+def test_a_launcher_runs_every_service_and_nothing_else(plan: Plan) -> None:
+    identity = Identity(ports=dict.fromkeys(plan.own_ports, 1))
+    parts = parts_for(replace(plan, launcher="tests.launch"), identity)
+    commands = {part.name: part.command[1:] for part in parts if "-m" in part.command}
+    assert commands == {
+        "migrate": ("-m", "services.persister.migrate"),
+        "persister-1": ("-m", "tests.launch", "services.persister"),
+        "orchestrator-1": ("-m", "tests.launch", "services.orchestrator"),
+        "api-1": ("-m", "tests.launch", "services.api"),
     }
 
 

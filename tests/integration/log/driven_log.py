@@ -15,7 +15,7 @@ from typing import Any, ClassVar, TypeVar
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant
 
-from shared import retention
+from shared import event_log, retention
 from shared.codec import Record
 from shared.ids import partition_of, partition_of_thread
 from tests.support.event_history import check_thread_history
@@ -53,7 +53,12 @@ class DrivenLog(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.model = LogModel(PARTITIONS, queue_max=QUEUE_MAX, attempts_max=ATTEMPTS_MAX)
+        self.model = LogModel(
+            PARTITIONS,
+            queue_max=QUEUE_MAX,
+            attempts_max=ATTEMPTS_MAX,
+            hand_overs_max=event_log.HAND_OVERS_MAX,
+        )
         self.retention = RetentionModel(self.model, retention.THREAD_EVENTS_KEPT)
 
     @classmethod

@@ -10,9 +10,12 @@ from collections.abc import Awaitable, Callable
 
 from tests.integration.log import test_accept as accept
 from tests.integration.log import test_attempts as attempts
+from tests.integration.log import test_dead_letters as dead_letters
+from tests.integration.log import test_hand_overs as handing
 from tests.integration.log import test_late_repeats as repeats
 from tests.integration.log import test_retention as retention
 from tests.integration.log import test_threads as threads
+from tests.integration.log.letter_mutations import LETTER_MUTATIONS
 
 Guard = Callable[..., Awaitable[None]]
 FENCE = "j[1] ~= ARGV[5] or j[2] ~= ARGV[6]"
@@ -86,13 +89,32 @@ MUTATIONS: dict[str, list[tuple[str, str, Guard]]] = {
             attempts.test_begin_of_a_flagged_job_is_cancelled_however_often_it_is_sent,
         ),
         (
-            "if attempt >= tonumber(ARGV[5]) then",
+            "if attempt - handovers >= tonumber(ARGV[5]) then",
             "if false then",
             attempts.test_begin_beyond_the_limit_is_exhausted_however_often_it_is_sent,
         ),
+        (
+            "if attempt - handovers >=",
+            "if attempt >=",
+            handing.test_a_hand_over_uses_no_attempt_up,
+        ),
+        (
+            "return {'LOST'} end\n  return {'BEGUN', attempt, seq, first, handovers",
+            "return {'LOST'} end\n  return {'BEGUN', attempt, seq, first, 0",
+            handing.test_a_begin_sent_again_knows_of_the_hand_overs,
+        ),
+        (
+            "thread, line)\nreturn {'BEGUN', attempt, seq, first, handovers",
+            "thread, line)\nreturn {'BEGUN', attempt, seq, first, 0",
+            handing.test_a_hand_over_uses_no_attempt_up,
+        ),
     ],
     "renew_lease": [
-        (OWNER, "", attempts.test_renewal_by_a_superseded_worker_is_lost),
+        (
+            "attempt ~= mine or j[2] ~= ARGV[4] or ",
+            "",
+            attempts.test_renewal_by_a_superseded_worker_is_lost,
+        ),
         (" or j[3] ~= 'running'", "", attempts.test_renewal_after_the_end_brings_nothing_back),
         ("'FORCE', ", "", attempts.test_renewal_brings_back_what_a_recreated_group_has_forgotten),
     ],
@@ -102,6 +124,21 @@ MUTATIONS: dict[str, list[tuple[str, str, Guard]]] = {
             "redis.call('HDEL', KEYS[2], 'owner_token')",
             "",
             attempts.test_a_released_job_goes_to_the_next_who_looks,
+        ),
+        (
+            "redis.call('HDEL', KEYS[2], 'owner_token')",
+            "",
+            handing.test_a_release_sent_again_is_one_hand_over,
+        ),
+        (
+            "redis.call('HINCRBY', KEYS[2], 'handovers', 1)",
+            "",
+            handing.test_a_hand_over_uses_no_attempt_up,
+        ),
+        (
+            "tonumber(j[5] or 0) < tonumber(ARGV[6])",
+            "true",
+            handing.test_hand_overs_beyond_their_maximum_use_attempts_up,
         ),
     ],
     "prelude": [
@@ -149,6 +186,11 @@ MUTATIONS: dict[str, list[tuple[str, str, Guard]]] = {
             "if redis.call('LLEN', queue) >= a.queue_max then",
             "if false then",
             accept.test_a_queue_has_an_end,
+        ),
+        (
+            "if a.letter and redis.call('XDEL', dead_key(a.prefix), a.letter) == 0 then",
+            "if false then",
+            dead_letters.test_a_message_takes_a_letter_with_it,
         ),
         (
             "redis.call('PERSIST', thread)",
@@ -249,11 +291,5 @@ MUTATIONS: dict[str, list[tuple[str, str, Guard]]] = {
             retention.test_the_log_waits_for_its_slowest_group,
         ),
     ],
-    "dead_letter": [
-        (
-            "if redis.call('XACK', KEYS[1], ARGV[1], ARGV[2]) == 0 then",
-            "if false then",
-            retention.test_a_bad_command_becomes_a_dead_letter,
-        ),
-    ],
+    **LETTER_MUTATIONS,
 }

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.integration.log.client_rules import ClientRules
+from tests.integration.log.continuity_rules import ContinuityRules
 from tests.integration.log.driven_log import PARTITIONS
 from tests.integration.log.persister_rules import PersisterRules
 from tests.integration.log.worker_rules import Worker, WorkerRules
@@ -19,6 +20,7 @@ from tests.support.log_server import connect_repeating
 EXAMPLES_MAX = 80
 STEPS_MAX = 50
 ROUNDS_MAX = 200
+HAND_OVERS_MAX = 2  # few enough to meet the bound
 SETTINGS = settings(
     max_examples=EXAMPLES_MAX,
     stateful_step_count=STEPS_MAX,
@@ -28,7 +30,7 @@ SETTINGS = settings(
 )
 
 
-class LogMachine(ClientRules, WorkerRules, PersisterRules):
+class LogMachine(ClientRules, WorkerRules, PersisterRules, ContinuityRules):
     def teardown(self) -> None:
         """Accepted is kept: whatever happened, every job can be ended and everything archived."""
         if sys.exc_info()[0] is not None:
@@ -55,8 +57,11 @@ class LogMachine(ClientRules, WorkerRules, PersisterRules):
 
 
 @pytest.fixture
-def attached(redis_url: str, cut_to_the_letter: int) -> Iterator[None]:
+def attached(
+    redis_url: str, cut_to_the_letter: int, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
     """The machine's server, with a stream per thread that is cut early and exactly."""
+    monkeypatch.setattr("shared.event_log.HAND_OVERS_MAX", HAND_OVERS_MAX)
     with asyncio.Runner() as runner:
         redis = connect_repeating(redis_url)
         LogMachine.attach(runner, redis)

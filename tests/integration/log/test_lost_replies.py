@@ -7,16 +7,16 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from shared import redis_client
 from shared.errors import LogUnavailable
 from shared.event_log import Append, Appended
 from shared.events import ThreadCreated, ThreadUpdated
 from shared.ids import new_thread_id
-from shared.redis_client import connect
+from shared.redis_client import Patience, connect
 from tests.support.log_server import AT, LogServer, done, token
 from tests.support.proxy import Fault, Proxy
 
 SCRIPT = b"EVALSHA"
+IMPATIENT = Patience(1, 0.2, 0.2, 5.0)
 SUCCESS = ("OK", "DUPLICATE")
 Write = Callable[[LogServer, LogServer], Awaitable[list[str]]]
 
@@ -154,22 +154,13 @@ async def test_replies_that_come_byte_by_byte_are_read(
     assert await far.history(lease.thread_id) == await server.history(lease.thread_id)
 
 
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client that gives up soon."""
-    monkeypatch.setattr(redis_client, "REPLY_SECONDS_MAX", 0.2)
-    monkeypatch.setattr(redis_client, "CONNECT_SECONDS_MAX", 0.2)
-    monkeypatch.setattr(redis_client, "RETRIES_MAX", 1)
-
-
-@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("trouble", ["black hole", "refused"])
 async def test_a_redis_out_of_reach_is_log_unavailable_and_comes_back(
     server: LogServer, proxy: Proxy, redis_url: str, trouble: str
 ) -> None:
     thread = await server.thread()
     _, lease = await server.running()
-    client = connect(proxy.url(redis_url))
+    client = connect(proxy.url(redis_url), patience=IMPATIENT)
     far = LogServer(client)
     await client.ping()
     if trouble == "refused":
@@ -190,13 +181,12 @@ async def test_a_redis_out_of_reach_is_log_unavailable_and_comes_back(
     await client.aclose()
 
 
-@pytest.mark.usefixtures("impatient")
 async def test_a_reply_that_never_comes_is_asked_for_again(
     server: LogServer, proxy: Proxy, redis_url: str
 ) -> None:
     _, lease = await server.running()
     await server.append(lease, token(lease, 2))
-    client = connect(proxy.url(redis_url))
+    client = connect(proxy.url(redis_url), patience=IMPATIENT)
     await client.ping()
     proxy.on_reply(Fault.HOLE, to=SCRIPT)
     assert await LogServer(client).append(lease, token(lease, 3)) == "DUPLICATE"

@@ -12,8 +12,10 @@ import pytest
 from shared.errors import HeadwaterError
 from shared.redis_client import RedisError
 from tests.integration.log.conftest import Calls
+from tests.integration.log.continuity_mutations import CONTINUITY, GATES
 from tests.integration.log.mutations import MUTATIONS, Guard
 from tests.support.log_server import ChannelEar, LogServer, RepeatingRedis
+from tests.support.servers import Server
 
 # How a test fails: what it saw is not so, it saw nothing, or the server refused the script.
 FAILURES = (AssertionError, ValueError, pytest.fail.Exception, HeadwaterError, RedisError)
@@ -47,7 +49,7 @@ def edit_script(name: str, old: str, new: str, *, folder: Path) -> None:
     ("server", "guard"),
     [
         pytest.param((script, old, new), guard, id=f"{script}-{number}-{guard.__name__}")
-        for script, edits in MUTATIONS.items()
+        for script, edits in (*MUTATIONS.items(), *GATES.items(), *CONTINUITY.items())
         for number, (old, new, guard) in enumerate(edits, start=1)
     ],
     indirect=["server"],
@@ -59,8 +61,10 @@ async def test_without_the_mechanism(
     ear: ChannelEar,
     cut_to_the_letter: int,
     calls: Calls,
+    valkey_server: Server,
 ) -> None:
     given = {
+        "valkey_server": valkey_server,
         "server": server,
         "redis": redis,
         "ear": ear,

@@ -30,6 +30,7 @@ async def test_keys(redis: RepeatingRedis, partition: int, name: str) -> None:
         "thread_key(ARGV[1], ARGV[2])": keys.thread(name),
         "events_key(thread_key(ARGV[1], ARGV[2]))": keys.thread_events(name),
         "dirty_key(ARGV[1], ARGV[2])": keys.dirty(name),
+        "dead_key(ARGV[1])": keys.dead,
     }
     made = await ask(redis, f"{{{', '.join(same)}}}", keys.prefix, name)
     assert [key.decode() for key in made] == list(same.values())

@@ -138,7 +138,7 @@ class WorkerRules(DrivenLog):
             return multiple()
         job = self.model.jobs[job_id]
         assert (begun.lease.attempt, begun.lease.seq) == (job.attempt, job.seq)
-        assert begun.lease.first == job.first
+        assert (begun.lease.first, begun.lease.handovers) == (job.first, job.handovers)
         return Worker(begun.lease, delivery.consumer, begun.outcome != "BEGUN")
 
     @rule(
@@ -212,7 +212,7 @@ class WorkerRules(DrivenLog):
         reply = self.run(run(self.redis, self.server.log.renew_call(lease, consumer)))
         renewed = EventLog.renewed(reply)
         expected = self.model.renew(lease.job_id, consumer, worker.fence)
-        assert (renewed.kept, renewed.cancel) == expected
+        assert (renewed.kept, renewed.cancel, renewed.rewound) == expected
 
     @rule(worker=workers)
     def release(self, worker: Worker) -> None:

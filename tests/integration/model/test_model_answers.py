@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
@@ -110,3 +111,13 @@ async def test_a_reader_that_pauses_is_no_silence_of_the_server(make_asker: Make
             await anext(stream)
         await asyncio.sleep(0.3)  # the work of a caller, three times the bound on silence
         assert "".join([delta.content async for delta in stream]) == "t3 t4 "
+
+
+async def test_an_event_loop_that_stood_still_is_no_silence_of_the_server(
+    make_asker: MakeAsker,
+) -> None:
+    ask = make_asker(ModelLimits(tries_max=1, between_tokens_seconds=0.1))
+    async with ask.model.stream(ask.request("fake:tokens=4,delay_ms=20")) as stream:
+        assert (await anext(stream)).content == "t1 "
+        asyncio.get_running_loop().call_soon(time.sleep, 0.3)  # while the next token is waited for
+        assert "".join([delta.content async for delta in stream]) == "t2 t3 t4 "

@@ -174,17 +174,6 @@ async def calls(redis: Redis) -> int:
     )
 
 
-async def test_a_worker_with_a_dead_subscriber_is_not_ready(
-    bench: Bench, gateway: Gateway, redis: Redis
-) -> None:
-    async with bench.worker() as worker:
-        assert await worker.is_ready()
-        await redis.delete(gateway.keys(gateway.thread_in(3)).commands)
-        async with asyncio.timeout(3):
-            assert "subscriber" in await worker.failed()
-        assert not await worker.is_ready()
-
-
 async def test_a_worker_is_ready_from_start_to_stop(bench: Bench) -> None:
     async with bench.assembled() as worker:
         assert not await worker.is_ready()

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
 import redis as blocking
+from langgraph.runtime import Runtime
 
+from services.orchestrator.graph import nodes
+from services.orchestrator.graph.state import Context, Ports, Question
+from shared.event_log import Append, Appended, EventLog
 from shared.keys import ORCHESTRATORS
 from tests.integration.orchestrator.gateway import Gateway, kinds, words
 from tests.integration.orchestrator.models import Scripted
+from tests.integration.orchestrator.waiting import until
 from tests.integration.orchestrator.workers import LIMITS, Bench, patient, proxy_to
 from tests.support.model_server import ModelServer
 
@@ -65,6 +72,82 @@ async def test_a_blocked_event_loop_loses_no_lease(bench: Bench, gateway: Gatewa
             events = await gateway.done(await gateway.ask())
     assert stolen == []
     assert (events[-1]["attempt"], events[-1]["content"]) == (1, "ab")
+
+
+async def test_a_node_that_blocks_the_event_loop_for_many_leases_loses_none(
+    bench: Bench, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the first token: nothing but the heartbeat's thread tells that the worker lives."""
+
+    async def load_context(state: Question, runtime: Runtime[Ports]) -> Context:
+        time.sleep(5 * LEASE_SECONDS)  # noqa: ASYNC251 -- what a synchronous tool does
+        return await nodes.load_context(state, runtime)
+
+    monkeypatch.setattr("services.orchestrator.graph.graph.load_context", load_context)
+    async with bench.worker(**QUICK):
+        with thief(bench.redis_url, gateway) as stolen:
+            events = await gateway.done(await gateway.ask())
+    assert stolen == []
+    assert (kinds(events), events[-1]["attempt"]) == (["started", "token", "done"], 1)
+
+
+class Replies:
+    """What Redis answered to the appends and renewals of each attempt."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.codes: dict[int, list[str]] = {}
+        append_many = EventLog.append_many
+
+        async def recorded(log: EventLog, appends: Sequence[Append]) -> list[Appended | Exception]:
+            replies = await append_many(log, appends)
+            for append, reply in zip(appends, replies, strict=True):
+                if isinstance(reply, Appended):
+                    self.codes.setdefault(append.lease.attempt, []).append(reply.code)
+            return replies
+
+        monkeypatch.setattr(EventLog, "append_many", recorded)
+
+
+async def test_a_worker_that_cannot_renew_leaves_its_model_and_another_takes_over(
+    bench: Bench, gateway: Gateway, model: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.agent("default", "fake:tokens=200,delay_ms=15")
+    replies = Replies(monkeypatch)
+    async with proxy_to(bench.redis_url) as proxy:
+        changes: dict[str, Any] = {**QUICK, "redis_url": proxy.url(bench.redis_url)}
+        async with bench.worker(**changes):
+            command = await gateway.ask()
+            await gateway.saying(command, tokens=5)
+            async with bench.worker(**QUICK, consumer_name="w2"):
+                proxy.black_hole()
+                cut_off = time.monotonic()
+                await model.statistics.until(lambda seen: seen.aborted == 1)
+                seconds = time.monotonic() - cut_off
+                await model.statistics.until(lambda seen: seen.open_connections <= 1)  # w2's
+                await gateway.saying(command, attempt=2)
+                taken_over = time.monotonic() - cut_off
+                await asyncio.sleep(max(0.0, cut_off + 2 * LEASE_SECONDS - time.monotonic()))
+                proxy.heal()
+
+                async def is_fenced() -> bool:
+                    return "FENCED" in replies.codes[1]
+
+                await until(is_fenced)
+                events = await gateway.done(command)
+            assert await works(gateway)
+    log.info("left the model after %.2f s, taken over after %.2f s", seconds, taken_over)
+    assert seconds < LEASE_SECONDS + LATE_SECONDS
+    assert taken_over < LEASE_SECONDS + LATE_SECONDS
+    assert kinds(events) == ["started", "token", "started", "token", "done"]
+    assert (events[-1]["attempt"], events[-1]["content"]) == (2, words(1, 200))
+    assert set(replies.codes[2]) == {"OK"}
+    assert (model.statistics.requests, model.statistics.aborted) == (3, 1)
+
+
+async def works(gateway: Gateway) -> bool:
+    """Whether a new question is answered, at the first attempt."""
+    done = (await gateway.done(await gateway.ask(agent="brief")))[-1]
+    return (done["status"], done["attempt"]) == ("done", 1)
 
 
 async def test_a_worker_cut_off_from_redis_lets_go_of_the_model_within_a_lease(

@@ -9,32 +9,32 @@ from __future__ import annotations
 import inspect
 import sys
 import textwrap
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
-from services.orchestrator import admission
 from services.orchestrator.admission import Slots
+from services.orchestrator.app import Orchestrator
 from services.orchestrator.appender import Appender, JobWriter, LeaseLost
 from services.orchestrator.consumer import Consumer
 from services.orchestrator.heartbeat import Heartbeat
 from services.orchestrator.run_job import Jobs, _JobRun
-from shared.redis_client import Redis
+from shared import group_reads
+from shared.redis_client import Redis, ResponseError
 from tests.integration.orchestrator import test_admission as admitting
 from tests.integration.orchestrator import test_appender as appending
 from tests.integration.orchestrator import test_cancel as cancelling
 from tests.integration.orchestrator import test_leases as leases
+from tests.integration.orchestrator import test_lost_groups as healing
 from tests.integration.orchestrator import test_model_failures as failing
+from tests.integration.orchestrator import test_resume as resuming
 from tests.integration.orchestrator.gateway import Gateway
+from tests.integration.orchestrator.leaving_mutations import LEAVING, Mutation
 from tests.integration.orchestrator.workers import Bench
 from tests.support.model_server import ModelServer
 
-Guard = Callable[..., Awaitable[None]]
-Mutation = tuple[Callable[..., Any], str, str, Guard]
-
 WAIT_SECONDS = 1.5  # for what will not happen
-FAILURES = (AssertionError, TimeoutError, LeaseLost, ValueError, ExceptionGroup)
+FAILURES = (AssertionError, TimeoutError, LeaseLost, ValueError, ExceptionGroup, ResponseError)
 
 MUTATIONS: dict[str, Mutation] = {
     "the first token waits for others": (
@@ -57,14 +57,14 @@ MUTATIONS: dict[str, Mutation] = {
     ),
     "a gap is not filled": (
         JobWriter.settle,
-        '("FENCED", "UNKNOWN")',
-        '("FENCED", "UNKNOWN", "GAP")',
+        'reply.code == "FENCED" or not 0',
+        'reply.code in ("FENCED", "GAP") or not 0',
         appending.test_the_stream_is_whole_whatever_the_log_does,
     ),
     "a superseded job is not told": (
         JobWriter.settle,
-        '("FENCED", "UNKNOWN")',
-        '("UNKNOWN",)',
+        'reply.code == "FENCED" or not 0',
+        "not 0",
         appending.test_a_superseded_job_is_told_to_stop_and_writes_no_more,
     ),
     "an append asks nobody whether to cancel": (
@@ -74,7 +74,7 @@ MUTATIONS: dict[str, Mutation] = {
         cancelling.test_a_lost_publish_is_made_up_for_by_the_next_append,
     ),
     "a refused append is tried for ever": (
-        Appender._round,
+        Appender._append,
         "isinstance(reply, LogUnavailable)",
         "isinstance(reply, Exception)",
         appending.test_an_append_that_cannot_succeed_costs_one_job_its_attempt,
@@ -140,13 +140,43 @@ MUTATIONS: dict[str, Mutation] = {
         admitting.test_a_job_that_crashes_gives_its_slot_back,
     ),
     "a refused read is repeated at once": (
-        admission._unrefused,
-        "asyncio.sleep(REFUSED_SECONDS)",
-        "asyncio.sleep(0)",
+        group_reads._calmly,
+        "else REFUSED_SECONDS",
+        "else 0",
         admitting.test_reads_that_redis_refuses_are_repeated_calmly,
     ),
+    "a reader whose read is refused keeps its slot": (
+        Slots._read,
+        "if not kept:",
+        "if sys.exc_info()[1] is None and not kept:",
+        healing.test_one_slot_is_enough_to_heal_every_reader,
+    ),
+    "groups that are gone are not made again": (
+        group_reads._is_gone,
+        "str(error).startswith(_GROUP_GONE)",
+        "False",
+        healing.test_what_is_added_before_a_group_is_back_is_delivered,
+    ),
+    "groups that cannot be made are tried again at once": (
+        group_reads._made_again,
+        "return False",
+        "return True",
+        healing.test_groups_that_cannot_be_made_are_no_loop,
+    ),
+    "a worker that leaves insists on its groups": (
+        group_reads._is_gone,
+        "str(error).startswith(_GROUP_GONE)",
+        "False",
+        healing.test_giving_back_needs_no_group,
+    ),
+    "a dead subscriber is no failure": (
+        Orchestrator._broken,
+        "if self._parts.consumer.is_running else",
+        "if True else",
+        healing.test_a_worker_with_a_dead_subscriber_has_failed,
+    ),
     "a leaving worker keeps what it has not begun": (
-        Consumer.give_back,
+        Consumer._give_back,
         "if ids:",
         "if False:",
         admitting.test_what_was_delivered_and_not_begun_is_given_back_on_leaving,
@@ -156,6 +186,31 @@ MUTATIONS: dict[str, Mutation] = {
         " or command.job_id in self._running",
         "",
         leases.test_a_job_delivered_again_while_it_runs_here_runs_once,
+    ),
+    **LEAVING,
+    "a fenced append is the last word": (
+        JobWriter.settle,
+        "and not asked",
+        "and False",
+        resuming.test_a_fenced_writer_takes_its_attempt_up_again,
+    ),
+    "a fenced append answers a doubt that came meanwhile": (
+        JobWriter.settle,
+        "and not asked",
+        "and not self.contested",
+        resuming.test_a_fenced_append_is_no_answer_to_the_heartbeats_doubt,
+    ),
+    "a refusal is asked about again": (
+        JobWriter.settle,
+        "and not asked",
+        "and True",
+        resuming.test_a_zombie_asks_once_and_is_refused,
+    ),
+    "the heartbeat keeps its doubt to itself": (
+        Heartbeat._beat,
+        "each.tell(Stop.REWOUND)",
+        "pass",
+        resuming.test_a_heartbeat_that_finds_the_attempt_gone_makes_the_writer_ask,
     ),
     "nothing is begun a second time": (
         _JobRun._answer,
@@ -187,6 +242,7 @@ async def test_what_is_taken_out_is_missed(
     gateway: Gateway,
     model: ModelServer,
     redis: Redis,
+    database_url: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("tests.integration.orchestrator.waiting.SECONDS_MAX", WAIT_SECONDS)
@@ -198,6 +254,7 @@ async def test_what_is_taken_out_is_missed(
         "gateway": gateway,
         "model": model,
         "redis": redis,
+        "database_url": database_url,
         "monkeypatch": monkeypatch,
         "seed": 0,
         "step": "_parse",

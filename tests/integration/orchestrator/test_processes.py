@@ -14,6 +14,7 @@ import pytest
 
 from shared.commands import RunJob
 from tests.integration.orchestrator.gateway import Event, Gateway, kinds, words
+from tests.integration.orchestrator.waiting import until
 from tests.integration.orchestrator.workers import Bench
 from tests.support.model_server import ModelServer
 
@@ -71,16 +72,36 @@ async def test_a_paused_worker_is_fenced_when_it_goes_on(
         assert (await gateway.done(last))[-1]["status"] == "done"
 
 
-async def test_a_worker_asked_to_leave_hands_over_at_once(
+async def test_a_worker_asked_to_leave_lets_its_jobs_end(
     bench: Bench, gateway: Gateway, model: ModelServer
 ) -> None:
-    """Long before the lease is over."""
+    async with bench.process(lease_seconds=30) as worker:
+        commands = [await gateway.ask(agent="slow") for _ in range(6)]
+        for command in commands:
+            await gateway.saying(command, tokens=10)
+        worker.send(signal.SIGTERM)
+        await until(worker.looks_unready)
+        assert (await gateway.job(commands[0])).status == "running"
+        async with bench.worker(lease_seconds=30, consumer_name=OTHER):
+            assert (await gateway.done(await gateway.ask()))[-1]["status"] == "done"
+            assert await worker.exit_code() == 0
+        for command in commands:
+            done = (await gateway.done(command))[-1]
+            assert (done["status"], done["attempt"]) == ("done", 1)
+    assert model.statistics.aborted == 0
+
+
+async def test_a_worker_asked_twice_to_leave_hands_over_at_once(
+    bench: Bench, gateway: Gateway, model: ModelServer
+) -> None:
+    """Long before the lease is over, or a job."""
     async with bench.process(lease_seconds=30) as worker:
         commands = [await gateway.ask(agent="slow") for _ in range(6)]
         for command in commands:
             await gateway.saying(command, tokens=10)
         async with bench.worker(lease_seconds=30, consumer_name=OTHER):
             worker.send(signal.SIGTERM)
+            worker.send(signal.SIGINT)
             times = await asyncio.gather(*(second_attempt(gateway, c) for c in commands))
             log.info("handed over after %.2f s", max(times))
             assert max(times) < HAND_OVER_SECONDS_MAX
@@ -121,14 +142,6 @@ async def test_after_being_asked_to_leave_a_worker_takes_nothing(
     async with bench.worker(consumer_name=OTHER):
         for asked in (command, running):
             assert (await gateway.done(asked))[-1]["status"] == "done"
-
-
-async def test_a_worker_without_its_group_ends_and_says_so(bench: Bench, gateway: Gateway) -> None:
-    async with bench.process() as worker:
-        await gateway.redis.delete(gateway.keys(gateway.thread_in(1)).commands)
-        assert await worker.exit_code() == 1
-    async with bench.worker():  # started again, it makes the group anew
-        assert (await gateway.done(await gateway.ask()))[-1]["status"] == "done"
 
 
 async def test_a_worker_whose_connections_are_killed_goes_on(

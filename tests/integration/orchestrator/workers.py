@@ -165,6 +165,9 @@ class WorkerProcess:
 
         await until(is_ready, seconds=START_SECONDS_MAX)
 
+    async def looks_unready(self) -> bool:
+        return not self._ready_file.exists()
+
     def send(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 

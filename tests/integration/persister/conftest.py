@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 
 import pytest
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from shared.postgres import create_engine
+from shared.postgres import engine_url
 from shared.redis_client import Redis
 from shared.settings import Settings
 from tests.integration.persister.running import settings_for
@@ -23,7 +23,8 @@ async def writer(redis: Redis) -> Writer:
 
 @pytest.fixture
 async def engine(database_url: str) -> AsyncGenerator[AsyncEngine]:
-    engine = create_engine(database_url, application="test")
+    """Without the bounds of a service: tests hold locks for as long as processes take to start."""
+    engine = create_async_engine(engine_url(database_url))
     yield engine
     await engine.dispose()
 

@@ -23,7 +23,6 @@ from tests.integration.persister.writer import Writer
 from tests.support.servers import Server
 
 DRAIN_SECONDS_MAX = 2.0
-FAILED_SECONDS_MAX = 5.0
 
 
 async def test_a_batch_waits_for_postgres(
@@ -122,14 +121,6 @@ async def test_draining_finishes_the_batch_in_hand(
 
 async def _has_pending(redis: Redis) -> bool:
     return bool(await pending(redis))
-
-
-async def test_a_lost_group_ends_the_process(writer: Writer, settings: Settings) -> None:
-    async with running(settings) as persister:
-        await writer.redis.flushall()
-        async with asyncio.timeout(FAILED_SECONDS_MAX):
-            assert await persister.failed() == "a subscriber has stopped"
-        assert not await persister.is_ready()
 
 
 async def test_it_may_be_stopped_before_it_is_started_and_twice(

@@ -129,16 +129,6 @@ async def test_told_to_stop_it_leaves_nothing_pending(
     await assert_archived(writer, engine)
 
 
-async def test_a_lost_group_ends_it_with_an_error(
-    writer: Writer, settings: Settings, tmp_path: Path
-) -> None:
-    with persister(settings, tmp_path) as process:
-        await eventually(process.is_ready)
-        await writer.redis.flushall()
-        assert process.process.wait(timeout=10) == 1
-        assert "a subscriber has stopped" in process.log.read_text()
-
-
 @pytest.mark.parametrize("away", ["redis_url", "database_url"])
 async def test_a_server_that_is_away_ends_it_with_an_error(
     settings: Settings, tmp_path: Path, away: str

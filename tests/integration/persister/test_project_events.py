@@ -13,9 +13,9 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.persister.batch import Entry, read_batch
-from services.persister.dead_letters import DeadEvents
 from services.persister.project_events import ProjectEvents
 from services.persister.store import Store
+from shared.dead_letters import DeadLetters
 from shared.errors import LogUnavailable
 from shared.keys import PERSISTERS
 from shared.redis_client import Redis, connect
@@ -30,7 +30,7 @@ READ_MAX = 10_000
 
 def use_case(engine: AsyncEngine, redis: Redis) -> ProjectEvents:
     retention = Retention(redis, idle_ttl_seconds=TTL_SECONDS)
-    return ProjectEvents(Store(engine), retention, DeadEvents(redis), asyncio.Event())
+    return ProjectEvents(Store(engine), retention, DeadLetters(redis), asyncio.Event())
 
 
 @pytest.fixture

@@ -64,7 +64,9 @@ class Writer:
             at=utc_now(),
             **fields,
         )
-        created = ThreadCreated(thread_id=thread_id, at=command.at, owner=USER, title="first")
+        created = ThreadCreated(
+            thread_id=thread_id, at=command.at, owner=USER, title="first", agent=command.agent
+        )
         await self._log.accept_job(command, on_busy="enqueue", queue_max=QUEUE_MAX, create=created)
         if thread_id not in self.threads:
             self.threads.append(thread_id)

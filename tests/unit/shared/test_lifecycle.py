@@ -137,14 +137,15 @@ def test_who_is_asked_to_stop_while_starting_does_not_start(start: Start) -> Non
     assert process.ends() == (0, ["start cancelled", "stop"])
 
 
-def test_asking_twice_changes_nothing(start: Start) -> None:
+def test_who_is_asked_again_hurries_and_still_drains(start: Start) -> None:
     process = start(drain="slow")
     wait_for(process.ready_file.exists)
     process.send(signal.SIGTERM)
     process.until("drain")
     process.send(signal.SIGTERM)
+    process.until("hurry")
     process.send(signal.SIGINT)
-    assert process.ends() == (0, ["stop"])
+    assert process.ends() == (0, ["hurry", "stop"])
 
 
 def test_the_ready_file_is_touched_while_ready_and_gone_before_the_drain(start: Start) -> None:

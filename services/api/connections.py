@@ -1,0 +1,84 @@
+"""A client's connection, given up when nothing comes through it any more.
+
+    application ──▶ send() ──▶ write buffer ──▶ kernel ──▶ client
+                      waits     full: watched     acknowledged, or closed
+
+A stream is written as fast as its client takes it: with a full buffer ``send`` waits, and whoever
+writes with it. So a client costs what its buffers hold, for as long as its connection lasts.
+
+Failures
+    Client takes nothing   Its buffer stays full and does not shrink for SEND_SECONDS_MAX: aborted.
+                           Closing would wait until it has taken the rest. Until the buffer is full
+                           the kernel watches: what it sent must be acknowledged in the same time.
+    Client vanished        Without FIN or RST. The pings of a stream are not acknowledged: closed by
+                           the kernel. A connection on which nothing is sent is probed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+from typing import Final
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from shared.observability import get_logger
+
+SEND_SECONDS_MAX: Final = 30.0  # in which a client must take something of what waits for it
+PROBE_AFTER_SECONDS: Final = 15  # of silence
+PROBE_EVERY_SECONDS: Final = 5
+
+log = get_logger()
+
+
+class ClientConnection(HttpToolsProtocol):
+    """uvicorn's, with an end to its patience."""
+
+    _patience: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] -- as uvicorn's does
+        super().connection_made(transport)
+        _watch_by_kernel(transport.get_extra_info("socket"))
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._wait()
+
+    def resume_writing(self) -> None:
+        self._stop_waiting()
+        super().resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def _wait(self) -> None:
+        waiting_bytes = self.transport.get_write_buffer_size()
+        self._patience = self.loop.call_later(SEND_SECONDS_MAX, self._look, waiting_bytes)
+
+    def _look(self, bytes_before: int) -> None:
+        """Nothing is written meanwhile: a smaller buffer means that the client took something."""
+        if self.transport.get_write_buffer_size() < bytes_before:
+            self._wait()
+            return
+        log.info("client takes nothing", seconds=SEND_SECONDS_MAX)
+        self.transport.abort()
+
+    def _stop_waiting(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+
+
+def _watch_by_kernel(connection: socket.socket) -> None:
+    """What was sent must be acknowledged in time, and a silent connection answer to probes."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if sys.platform == "linux":
+        options = {
+            socket.TCP_USER_TIMEOUT: round(SEND_SECONDS_MAX * 1000),
+            socket.TCP_KEEPIDLE: PROBE_AFTER_SECONDS,
+            socket.TCP_KEEPINTVL: PROBE_EVERY_SECONDS,
+        }
+        for option, value in options.items():
+            connection.setsockopt(socket.IPPROTO_TCP, option, value)

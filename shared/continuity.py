@@ -1,0 +1,78 @@
+"""Whether Redis still knows what the archive knows: without that, nothing may be written.
+
+Redis acknowledges before it has written to disk, and a power cut costs it up to a second; a replica
+that takes over may lack as much; FLUSHALL takes everything. Numbers that were given out would be
+given out again. So a partition is *closed* while that is possible, and opened by a persister, which
+has put back what the archive knows and Redis does not:
+
+    restart, failover ─▶ closed by the first connection (``restarts``) ┐
+    FLUSHALL, new     ─▶ no ``verified`` in ``meta``                    ┴▶ UNVERIFIED from every
+                                                                          script that writes
+    persister: compare with the archive, restore ─▶ open_partition ─▶ open
+
+Failures
+    Closed partition    Writers get LogUnavailable: a gateway answers 503, a worker keeps what its
+                        model says and tries again. Reads, leases and live streams go on.
+    Restarted meanwhile ``open_partition`` refuses for a run id that is no longer the server's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, cast
+
+from shared.keys import PartitionKeys
+from shared.redis_client import Redis, ResponseError, translate
+from shared.redis_scripts import Call, Script, run
+
+NO_ID: Final = (0, 0)
+
+LogId = tuple[int, int]  # milliseconds, number
+
+
+class Continuity:
+    """Looks at partitions and opens them. Every method raises LogUnavailable."""
+
+    def __init__(self, redis: Redis, partitions: int) -> None:
+        self._redis = cast("Any", redis)
+        self._metas = [PartitionKeys(partition).meta for partition in range(partitions)]
+        self._open = Script("open_partition")
+
+    async def closed(self) -> list[int]:
+        """The partitions in which nothing can be written."""
+        with translate():
+            pipeline = self._redis.pipeline(transaction=False)
+            for meta in self._metas:
+                pipeline.hget(meta, "verified")
+            replies = await pipeline.execute()
+        return [partition for partition, reply in enumerate(replies) if reply != b"1"]
+
+    async def run_id(self) -> bytes:
+        """Which run of the server answers now."""
+        with translate():
+            run_id = cast("str", (await self._redis.info("server"))["run_id"]).encode()
+            for meta in self._metas:  # an emptied server has forgotten it
+                await self._redis.hsetnx(meta, "run", run_id)
+        return run_id
+
+    async def last_log_id(self, partition: int) -> LogId:
+        """The newest id the partition's log has ever given out, also when it is trimmed."""
+        with translate():
+            try:
+                facts = await self._redis.xinfo_stream(PartitionKeys(partition).log)
+            except ResponseError:  # there is no such stream
+                return NO_ID
+        milliseconds, number = cast("bytes", facts["last-generated-id"]).split(b"-")
+        return int(milliseconds), int(number)
+
+    async def open(self, partitions: Sequence[int], run_id: bytes) -> bool:
+        """Let writers in, if the server is still the one of that run."""
+        opened = [
+            await run(self._redis, Call(self._open, [self._metas[partition]], [run_id]))
+            for partition in partitions
+        ]
+        return all(opened)
+
+    async def trust(self) -> None:
+        """Open every partition unseen: for a Redis that nobody has ever archived from."""
+        await self.open(range(len(self._metas)), await self.run_id())

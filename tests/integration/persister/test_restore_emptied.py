@@ -1,0 +1,113 @@
+"""Redis forgets everything: what is unfinished comes back, the rest waits in the archive."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from shared.archive import Archive
+from shared.continuity import Continuity
+from shared.errors import LogUnavailable
+from shared.redis_client import Redis
+from shared.settings import Settings
+from shared.thread_log import ThreadLog
+from tests.integration.persister.losing import (
+    archive_by_persister,
+    archive_now,
+    command_entries,
+    commands_of,
+    image,
+    restore_with,
+)
+from tests.integration.persister.tables import archive
+from tests.integration.persister.writer import PARTITIONS, TTL_SECONDS, Writer
+from tests.support.event_history import check_thread_history
+
+
+async def emptied(writer: Writer, engine: AsyncEngine) -> None:
+    """Everything is archived, lost and restored."""
+    await archive_now(writer, engine)
+    await writer.redis.flushall()
+    with pytest.raises(LogUnavailable):
+        await writer.ask()
+    await restore_with(engine, writer.redis).closed_partitions()
+    assert await Continuity(writer.redis, PARTITIONS).closed() == []
+
+
+async def test_a_job_that_ran_goes_on_above_what_is_archived(
+    writer: Writer, settings: Settings, engine: AsyncEngine
+) -> None:
+    command = await writer.ask()
+    last = await writer.say(await writer.begin(command), ["a", "b"])
+    await emptied(writer, engine)
+    assert len(await commands_of(writer, command)) == 1
+    lease = await writer.begin(command)
+    assert (lease.attempt, lease.seq, lease.first) == (2, last + 1, 2)
+    await writer.end(lease, command.reply_id, "", after=lease.seq)
+    await archive_by_persister(writer, settings)
+    [records] = (await archive(engine)).values()
+    check_thread_history(records)
+    assert [r.seq for r in records if r.stream == command.job_id] == [1, 2, 3, 4, 5]
+
+
+async def test_what_waited_waits_again(writer: Writer, engine: AsyncEngine) -> None:
+    commands = [first := await writer.ask()]
+    commands += [await writer.ask(first.thread_id) for _ in range(3)]
+    await emptied(writer, engine)
+    found = await image(writer, commands)
+    queue = [command.job_id.encode() for command in commands[1:]]
+    assert found[first.thread_id]["queue"] == queue
+    assert not found[first.thread_id]["leaves"]
+    for command in commands:
+        await writer.answer(command, ["a"])
+    assert await command_entries(writer.redis) == [[] for _ in range(PARTITIONS)]
+
+
+async def test_a_thread_without_an_unfinished_job_stays_out_until_it_is_needed(
+    writer: Writer, settings: Settings, engine: AsyncEngine
+) -> None:
+    ended = await writer.chat()
+    await emptied(writer, engine)
+    found = await image(writer, [ended])
+    assert not any(found[ended.thread_id].values())
+    thread = await Archive(engine).thread(ended.thread_id)
+    assert thread is not None
+    await ThreadLog(writer.redis, PARTITIONS, idle_ttl_seconds=TTL_SECONDS).load(thread)
+    await writer.answer(await writer.ask(ended.thread_id), ["more"])
+    await archive_by_persister(writer, settings)
+    [records] = (await archive(engine)).values()
+    check_thread_history(records)
+    assert len(records) == 11
+
+
+async def test_a_hole_in_the_archive_keeps_nothing_closed(
+    writer: Writer, engine: AsyncEngine
+) -> None:
+    command = await writer.ask()
+    await writer.say(await writer.begin(command), ["a", "b", "c"])
+    await archive_now(writer, engine)
+    async with engine.begin() as connection:
+        await connection.execute(text("DELETE FROM events WHERE position = 5"))
+    await emptied(writer, engine)
+    lease = await writer.begin(command)
+    assert lease.seq == 5  # above the hole and all that is behind it
+
+
+async def test_a_job_whose_message_is_not_archived_is_left_alone(
+    writer: Writer, engine: AsyncEngine
+) -> None:
+    """There is nothing its command could be made of."""
+    command = await writer.ask()
+    await writer.begin(command)
+    await archive_now(writer, engine)
+    async with engine.begin() as connection:
+        await connection.execute(text("DELETE FROM events WHERE type = 'message.posted'"))
+    await emptied(writer, engine)
+    assert await commands_of(writer, command) == []
+
+
+async def test_a_server_that_was_never_used_is_opened(redis: Redis, engine: AsyncEngine) -> None:
+    await redis.flushall()
+    await restore_with(engine, redis).closed_partitions()
+    assert await Continuity(redis, PARTITIONS).closed() == []
