@@ -1,0 +1,68 @@
+"""Faults that strike from inside a service: what no signal and no proxy can bring about."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from services.api.channels import Channels
+from services.orchestrator.heartbeat import Heartbeat
+from services.persister.store import Store
+
+PUBLISHES_PER_LOSS = 5
+CRASHES_MAX = 4  # of all persisters of a cluster together
+
+
+def deaf_worker() -> None:
+    """A zombie that is not told: it renews its leases, and hears nothing of their loss."""
+
+    async def wait_for_ever(*_: Any) -> None:
+        await asyncio.Event().wait()
+
+    def beat(self: Any, held: Sequence[Any]) -> None:
+        self._send([each.call for each in held])
+
+    cast("Any", Heartbeat)._stop_when_over = wait_for_ever
+    cast("Any", Heartbeat)._beat = beat
+
+
+def lossy_ear() -> None:
+    """A gateway that misses every fifth publish."""
+    tell, heard = Channels._tell, 0
+
+    def forgetful(self: Any, message: Any) -> None:
+        nonlocal heard
+        if message[0] == b"smessage":
+            heard += 1
+            if heard % PUBLISHES_PER_LOSS == 0:
+                return
+        tell(self, message)
+
+    cast("Any", Channels)._tell = forgetful
+
+
+def crash_after_commit() -> None:
+    """A persister that dies between its commit and its acknowledgement, CRASHES_MAX times."""
+    commit = Store.commit
+    folder = Path(os.environ["HEADWATER_DATA_DIR"])
+
+    async def fatal(self: Any, partition: int, batch: Any) -> Any:
+        archived = await commit(self, partition, batch)
+        for number in range(CRASHES_MAX):
+            try:
+                (folder / f"crash-{number}").touch(exist_ok=False)
+            except FileExistsError:
+                continue
+            os.kill(os.getpid(), signal.SIGKILL)
+        return archived
+
+    cast("Any", Store).commit = fatal
+
+
+AFFLICTIONS: dict[str, Callable[[], None]] = {
+    patch.__name__: patch for patch in (deaf_worker, lossy_ear, crash_after_commit)
+}
