@@ -26,6 +26,7 @@ from shared.observability import get_logger
 RETRY_AFTER_SECONDS: Final = 1
 FIELDS_MAX: Final = 20  # named in one answer
 PROBLEM_JSON: Final = "application/problem+json"
+CLIENT_LEFT: Final = "client disconnected prematurely"  # the framework's words, with a status 500
 
 log = get_logger()
 
@@ -107,6 +108,8 @@ def on_headwater_error(request: Request[Any, Any, Any], error: HeadwaterError) -
 
 def on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
     code = error.code if isinstance(error, BadRequest) else _OF_STATUSES.get(error.status_code)
+    if error.detail == CLIENT_LEFT:  # in the middle of its request: nobody hears the answer
+        return problem("invalid_request", "The request is not complete.")
     if code is None:
         return on_unexpected(request, error)
     headers = dict(error.headers or {})

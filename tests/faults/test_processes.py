@@ -85,7 +85,8 @@ async def test_row_03_gateways_leave_and_freeze(arena: Arena) -> None:
         row.faults.term("api-1")
         await row.faults.ready("api-1")
         freezing = row.faults.stop_cont("api-2", FROZEN_SECONDS)
-        _, *asked = await asyncio.gather(freezing, *(row.users.ask("and now?") for _ in range(2)))
+        asking = asyncio.gather(*(row.users.ask("and now?") for _ in range(2)))
+        _, asked = await asyncio.gather(freezing, asking)
         for job in asked:
             row.users.watch(job)
     cuts = [one for one in row.records if one["kind"] == "cut" and one["why"] != "done"]

@@ -10,11 +10,13 @@ import pytest
 from shared.keys import ORCHESTRATORS, PERSISTERS, PartitionKeys
 from shared.redis_client import Redis, connect
 from tests.faults.arena import Arena, Row
+from tests.faults.conftest import LEASE_SECONDS
 from tests.faults.lost_tail import forgetting, lost_tail
 from tests.faults.stores import PARTITIONS
 
 LOST_SECONDS = 1.0
 BETWEEN_ASKS_SECONDS = 0.2
+TAKEN_UP_SECONDS_MAX = LEASE_SECONDS + 2.0  # what is archived, by a look of a persister
 BEGIN_AGAIN = "cursor_ahead"  # what a viewer is told whose cursor was lost
 PERSISTERS_OF_CLUSTER = ("persister-1", "persister-2")
 
@@ -60,6 +62,7 @@ async def test_row_22_redis_is_emptied(arena: Arena) -> None:
         row.users.watch(await row.users.ask("what is new?", thread_id=running[1].thread_id))
         await row.users.finished()
         assert restarts(row) == before, "a process has ended by itself"
+    assert row.figures.longest_pause_seconds < TAKEN_UP_SECONDS_MAX
 
 
 @pytest.mark.parametrize("strike", ["groups destroyed", "commands deleted", "logs deleted"])

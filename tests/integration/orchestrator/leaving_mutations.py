@@ -14,6 +14,7 @@ from services.orchestrator.second_offer import SecondOffer
 from tests.integration.orchestrator import test_drain as drains
 from tests.integration.orchestrator import test_leases as leases
 from tests.integration.orchestrator import test_lost_jobs as lost_jobs
+from tests.integration.orchestrator import test_resume as resuming
 
 Guard = Callable[..., Awaitable[None]]
 Mutation = tuple[Callable[..., Any], str, str, Guard]
@@ -83,7 +84,7 @@ LEAVING: dict[str, Mutation] = {
         JobWriter.settle,
         "self.lose(JobForgotten)",
         "self.lose()",
-        lost_jobs.test_a_silent_job_is_brought_back_as_well,
+        resuming.test_a_job_that_redis_does_not_know_is_forgotten_not_lost,
     ),
     "a lost job is not offered again": (
         Jobs.run,

@@ -120,7 +120,7 @@ async def test_what_was_delivered_and_not_begun_does_not_wait_for_what_runs(
     bench: Bench, gateway: Gateway
 ) -> None:
     """A read that was cut off may have been given an entry: no reader ever hears of it again."""
-    bench.agent("steady", "fake:tokens=100,delay_ms=15")
+    bench.agent("steady", "fake:tokens=100,delay_ms=50")
     stranded, _ = await gateway.delivered("w1")
     async with bench.worker(**LASTING) as leaving:
         beside = gateway.thread_in(gateway.keys(stranded.thread_id).partition)

@@ -34,7 +34,9 @@ from tests.integration.orchestrator.workers import Bench
 from tests.support.model_server import ModelServer
 
 WAIT_SECONDS = 1.5  # for what will not happen
-FAILURES = (AssertionError, TimeoutError, LeaseLost, ValueError, ExceptionGroup, ResponseError)
+FAILURES = (
+    AssertionError, TimeoutError, LeaseLost, KeyError, ValueError, ExceptionGroup, ResponseError,
+)  # fmt: skip
 
 MUTATIONS: dict[str, Mutation] = {
     "the first token waits for others": (

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from services.orchestrator.appender import Stop
+from services.orchestrator.appender import JobForgotten, Stop
 from shared.continuity import Continuity
 from shared.event_log import Appended, EventLog, Lease
 from shared.keys import PartitionKeys
@@ -73,6 +73,18 @@ async def test_a_zombie_asks_once_and_is_refused(gateway: Gateway) -> None:
         writer.token("y", 1)
     assert (log.answers, reasons) == (["FENCED"], [Stop.LOST])
     assert kinds(await gateway.events(command)) == ["started", "started"]
+
+
+async def test_a_job_that_redis_does_not_know_is_forgotten_not_lost(gateway: Gateway) -> None:
+    reasons = list[Stop]()
+    async with appender_on(gateway.log) as appender:
+        _, lease = await begun(gateway)
+        writer = appender.open(lease, stop=reasons.append)
+        await gateway.redis.delete(lease.keys.job(lease.job_id))
+        writer.token("x", 1)
+        with pytest.raises(JobForgotten):
+            await writer.flushed()
+    assert reasons == [Stop.FORGOTTEN]
 
 
 async def test_a_fenced_append_is_no_answer_to_the_heartbeats_doubt(gateway: Gateway) -> None:

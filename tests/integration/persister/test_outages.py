@@ -50,7 +50,7 @@ async def test_a_batch_waits_for_a_postgres_that_takes_no_writes(
         try:
             await writer.chat()
             await eventually(lambda: _unready(persister))
-            assert await pending(writer.redis)
+            await eventually(lambda: _has_pending(writer.redis))
         finally:
             await _set_read_only(engine, "off")
         await eventually(persister.is_ready)
