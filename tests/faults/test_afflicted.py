@@ -25,6 +25,11 @@ def crash_files(cluster: LocalCluster) -> list[Path]:
     return [cluster.plan.data_dir / f"crash-{number}" for number in range(CRASHES_MAX)]
 
 
+def restarts_of_persisters(cluster: LocalCluster) -> int:
+    keepers = cluster.supervisor.keepers
+    return sum(one.restarts for one in keepers if one.part.kind == "persister")
+
+
 @pytest.fixture(scope="module")
 def afflicted(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> Generator[LocalCluster]:
     """Its workers are deaf when they lose a lease; its persisters crash once a test lets them."""
@@ -45,9 +50,12 @@ async def test_row_02_persisters_die_between_commit_and_ack(own_arena: Arena) ->
     files = crash_files(own_arena.cluster)[:CRASHES]
     async with own_arena.row("02 kill -9 between COMMIT and XACK") as row:
         await row.users.stream(4)
+        before = restarts_of_persisters(own_arena.cluster)
         for file in files:
             file.unlink()
-        await row.users.until(lambda: all(file.exists() for file in files), "the crashes")
+        await row.users.until(
+            lambda: restarts_of_persisters(own_arena.cluster) == before + CRASHES, "the crashes"
+        )
     assert row.logs.said("batch taken over"), "nothing was delivered twice"
     assert row.figures.attempts_max == 1
     assert row.figures.quiet_seconds < LAG_SECONDS_MAX + MACHINE_SECONDS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from urllib.parse import urlsplit
 
 from tests.faults.arena import Arena, Row
 from tests.faults.batches import kill_mid_batch, stopped_mid_batch
@@ -56,8 +57,8 @@ async def test_row_01_sigterm_of_both_orchestrators(arena: Arena) -> None:
 
 async def test_row_02_kill_9_of_a_persister_mid_batch(arena: Arena) -> None:
     async with arena.row("02 kill -9 of each persister mid-batch") as row:
-        await row.users.stream(4, agent="long")
         for name in PERSISTERS:
+            await row.users.stream(4)
             await kill_mid_batch(row, name)
             await row.faults.ready(name)
     assert row.logs.said("batch taken over")
@@ -67,9 +68,10 @@ async def test_row_02_kill_9_of_a_persister_mid_batch(arena: Arena) -> None:
 async def test_row_02_persisters_leave_freeze_and_are_away(arena: Arena) -> None:
     seconds = arena.options.outage_seconds * OUTAGE_SHARE
     async with arena.row(f"02 SIGTERM, SIGSTOP, both persisters down {seconds:g} s") as row:
-        await row.users.stream(4, agent="long")
+        await row.users.stream(4)
         row.faults.term("persister-1")
         await row.faults.ready("persister-1")
+        await row.users.stream(4, agent="steady-long")
         async with stopped_mid_batch(row, "persister-2"):
             await asyncio.sleep(FROZEN_SECONDS)
         await row.users.stream(4)
@@ -81,12 +83,14 @@ async def test_row_02_persisters_leave_freeze_and_are_away(arena: Arena) -> None
 
 async def test_row_03_gateways_leave_and_freeze(arena: Arena) -> None:
     async with arena.row("03 SIGTERM of a gateway, SIGSTOP of the other") as row:
-        await row.users.stream(3, agent="long", viewers=4)
+        await row.users.stream(3, viewers=4)
         row.faults.term("api-1")
         await row.faults.ready("api-1")
-        freezing = row.faults.stop_cont("api-2", FROZEN_SECONDS)
-        asking = asyncio.gather(*(row.users.ask("and now?") for _ in range(2)))
-        _, asked = await asyncio.gather(freezing, asking)
+        await row.users.stream(3, agent="steady-long", viewers=4)
+        freezing = asyncio.create_task(row.faults.stop_cont("api-2", FROZEN_SECONDS))
+        leaving = asyncio.create_task(leave_mid_question(row))
+        asked = await asyncio.gather(*(row.users.ask("and now?") for _ in range(2)))
+        await asyncio.gather(freezing, leaving)
         for job in asked:
             row.users.watch(job)
     cuts = [one for one in row.records if one["kind"] == "cut" and one["why"] != "done"]
@@ -124,6 +128,21 @@ async def test_row_15_and_01_both_orchestrators_freeze(arena: Arena) -> None:
     assert row.figures.attempts_max == 2
     assert row.logs.said("lease lost", by="orchestrator-1"), "nobody was a zombie"
     assert row.figures.longest_pause_seconds < FROZEN_SECONDS + TAKEN_OVER_SECONDS + MACHINE_SECONDS
+
+
+async def leave_mid_question(row: Row) -> None:
+    """A client gives up on the second gateway before it has sent all of its question."""
+    head = [
+        "POST /v1/jobs HTTP/1.1",
+        "Host: gateway",
+        f"Authorization: Bearer {row.cluster.token(row.users.user)}",
+        "Content-Type: application/json",
+        "Content-Length: 100",
+    ]
+    _, writer = await asyncio.open_connection("127.0.0.1", urlsplit(row.cluster.urls[1]).port)
+    writer.write("\r\n".join([*head, "", '{"query": ']).encode())
+    writer.close()
+    await writer.wait_closed()
 
 
 def attempts_of(row: Row, first: int) -> int:
