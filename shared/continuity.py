@@ -47,10 +47,10 @@ class Continuity:
             replies = await pipeline.execute()
         return [partition for partition, reply in enumerate(replies) if reply != b"1"]
 
-    async def run_id(self) -> bytes:
+    async def run_id(self) -> str:
         """Which run of the server answers now."""
         with translate():
-            run_id = cast("str", (await self._redis.info("server"))["run_id"]).encode()
+            run_id = cast("str", (await self._redis.info("server"))["run_id"])
             for meta in self._metas:  # an emptied server has forgotten it
                 await self._redis.hsetnx(meta, "run", run_id)
         return run_id
@@ -65,13 +65,20 @@ class Continuity:
         milliseconds, number = cast("bytes", facts["last-generated-id"]).split(b"-")
         return int(milliseconds), int(number)
 
-    async def open(self, partitions: Sequence[int], run_id: bytes) -> bool:
+    async def open(self, partitions: Sequence[int], run_id: str) -> bool:
         """Let writers in, if the server is still the one of that run."""
         opened = [
             await run(self._redis, Call(self._open, [self._metas[partition]], [run_id]))
             for partition in partitions
         ]
         return all(opened)
+
+    async def close(self, partition: int, run_id: str) -> None:
+        """Have the partition restored again, if the server is still the one of that run."""
+        meta = self._metas[partition]
+        with translate():
+            if await self._redis.hget(meta, "run") == run_id.encode():
+                await self._redis.hdel(meta, "verified")
 
     async def trust(self) -> None:
         """Open every partition unseen: for a Redis that nobody has ever archived from."""

@@ -7,6 +7,8 @@ taken away) before any command can follow. Scripts that write refuse in a closed
 
     connect ─▶ AUTH … ─▶ INFO: run id ─┬─ as in meta ─▶ commands
                                        └─ another ────▶ partition closed ─▶ commands
+
+The connection remembers the run it has reached: what it reads comes from that one.
 """
 
 from __future__ import annotations
@@ -29,6 +31,12 @@ async def notice_restart(connection: Any) -> None:
         if await _ask(connection, "HGET", meta, "run") != run:
             await _ask(connection, "HDEL", meta, "verified")
             await _ask(connection, "HSET", meta, "run", run)
+    connection.headwater_run = run.decode()
+
+
+def run_reached_by(connection: Any) -> str:
+    """The run id of the server behind a connection that was made with ``notice_restart``."""
+    return connection.headwater_run
 
 
 async def _ask(connection: Any, *command: str | bytes) -> Any:

@@ -14,6 +14,7 @@ from services.persister.project_events import ProjectEvents
 from services.persister.restore import Restore
 from services.persister.schema import require_schema
 from services.persister.store import Store
+from shared.continuity import Continuity
 from shared.dead_letters import DeadLetters
 from shared.deployment import prepare
 from shared.errors import LogUnavailable
@@ -117,7 +118,8 @@ def assemble(
     """The persister on its adapters, which stay the caller's to close."""
     retention = Retention(redis, idle_ttl_seconds=settings.idle_ttl_seconds)
     draining = asyncio.Event()
-    project = ProjectEvents(Store(engine), retention, DeadLetters(redis), draining)
+    continuity = Continuity(redis, settings.partitions)
+    project = ProjectEvents(Store(engine), retention, DeadLetters(redis), continuity, draining)
     lease = Lease(settings.consumer_name, settings.lease_seconds, settings.heartbeat_seconds)
     consumer = Consumer(broker, redis, project, partitions=settings.partitions, lease=lease)
     return Persister(

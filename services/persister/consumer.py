@@ -39,6 +39,7 @@ from faststream.redis.subscriber.usecases.stream_subscriber import StreamBatchSu
 
 from services.persister.patience import happens
 from services.persister.project_events import ProjectEvents
+from services.persister.provenance import note_runs, run_of_batch
 from shared.deployment import prepare
 from shared.errors import HeadwaterError, LogUnavailable
 from shared.group_reads import group_may_be_gone, heal_group_reads, stop_reading
@@ -123,6 +124,7 @@ class Consumer:
         try:
             with translate():
                 client = await self._broker.connect()
+                note_runs(client)
                 heal_group_reads(client, partial(prepare, self._redis, self._partitions))
                 await self._broker.start()
         except TimeoutError as error:
@@ -202,7 +204,8 @@ class Consumer:
     async def _archive(self, partition: int, message: Message) -> None:
         ids = message.raw_message["message_ids"]
         async with self._held(message.raw_message["channel"], ids):
-            await self._project(partition, list(zip(ids, message.raw_message["data"], strict=True)))
+            entries = list(zip(ids, message.raw_message["data"], strict=True))
+            await self._project(partition, entries, run_of_batch())
             with translate():
                 await message.ack()
         self.trimmable.add(partition)

@@ -14,6 +14,9 @@ Failures
                          letters: some twenty small transactions, and nothing on the good path.
     Postgres away        The batch waits here, up to BACKOFF_SECONDS_MAX between two tries, until
                          it is back or the process drains; ``archive_answers`` is False meanwhile.
+    Redis restarted      StaleBatch: what has survived of the batch comes again. If it was read from
+                         the run that answers now, the archive has noted a wrong one, which a
+                         persister may do that was paused in the middle: all is restored once more.
     Redis away           LogUnavailable: the batch is not acknowledged and will come again. Only
                          the announcement that a batch is being processed may be lost.
 """
@@ -27,7 +30,8 @@ from typing import Final
 
 from services.persister.batch import Batch, Entry, RefusedEvent, read_batch
 from services.persister.patience import happens
-from services.persister.store import Archived, Store
+from services.persister.store import Archived, StaleBatch, Store
+from shared.continuity import Continuity
 from shared.dead_letters import DeadLetters
 from shared.errors import ArchiveUnavailable, HeadwaterError, LogUnavailable
 from shared.keys import PartitionKeys
@@ -45,7 +49,9 @@ class Draining(HeadwaterError):
 
 
 class ProjectEvents:
-    """Call it with a partition's entries. Raises LogUnavailable, Draining: do not acknowledge.
+    """Call it with a partition's entries and the run id of the Redis they were read from.
+
+    Raises LogUnavailable, StaleBatch, Draining: do not acknowledge.
 
     Once ``draining`` is set, what waits for Postgres is let go.
     """
@@ -55,11 +61,13 @@ class ProjectEvents:
         store: Store,
         retention: Retention,
         dead_letters: DeadLetters,
+        continuity: Continuity,
         draining: asyncio.Event,
     ) -> None:
         self._store = store
         self._retention = retention
         self._dead_letters = dead_letters
+        self._continuity = continuity
         self._draining = draining
         self.archive_answers = True  # at the last try
 
@@ -73,15 +81,18 @@ class ProjectEvents:
             self.archive_answers = True
         return self.archive_answers
 
-    async def __call__(self, partition: int, entries: Sequence[Entry]) -> None:
+    async def __call__(self, partition: int, entries: Sequence[Entry], run: str) -> None:
         begun = time.perf_counter()
         try:
             batch = read_batch(entries)
             await self._announce(partition, batch)
-            archived = await self._commit(partition, batch)
+            archived = await self._commit(partition, batch, run)
         except RefusedEvent as error:
-            await self._find(partition, entries, error)
+            await self._find(partition, entries, run, error)
             return
+        except StaleBatch:
+            await self._continuity.close(partition, run)
+            raise
         if archived.threads or archived.finished_jobs:
             await self._retention.report(
                 partition, "archived", archived.threads, finished_jobs=archived.finished_jobs
@@ -102,12 +113,12 @@ class ProjectEvents:
         except LogUnavailable as error:
             log.warning("processing not announced", partition=partition, reason=str(error))
 
-    async def _commit(self, partition: int, batch: Batch) -> Archived:
+    async def _commit(self, partition: int, batch: Batch, run: str) -> Archived:
         """Commit, waiting for Postgres as long as it takes."""
         pause = BACKOFF_SECONDS
         while True:
             try:
-                archived = await self._store.commit(partition, batch)
+                archived = await self._store.commit(partition, batch, run)
             except ArchiveUnavailable as error:
                 self.archive_answers = False
                 log.warning(
@@ -120,12 +131,14 @@ class ProjectEvents:
                 self.archive_answers = True
                 return archived
 
-    async def _find(self, partition: int, entries: Sequence[Entry], error: RefusedEvent) -> None:
+    async def _find(
+        self, partition: int, entries: Sequence[Entry], run: str, error: RefusedEvent
+    ) -> None:
         """Narrow a refusal down to the entries it is about, and archive the others."""
         if len(entries) > 1:
             half = len(entries) // 2
-            await self(partition, entries[:half])
-            await self(partition, entries[half:])
+            await self(partition, entries[:half], run)
+            await self(partition, entries[half:], run)
             return
         entry_id = entries[0][0].decode()
         log.warning("poison event", partition=partition, entry=entry_id, reason=str(error))

@@ -1,6 +1,9 @@
 """Puts back into Redis what the archive knows and Redis has lost, and then lets writers in again.
 
-    closed partitions ─▶ one persister (advisory lock) ─▶ one snapshot of the archive
+    closed partitions ─▶ one persister (advisory lock) ─▶ note the run: no batch of an earlier one
+                                                            │   is archived any more (``store``)
+                                                            ▼
+                                                          one snapshot of the archive
                                                             │ threads with events of the lost time
                                                             │ threads of jobs without an end
                                                             ▼
@@ -29,12 +32,14 @@ from contextlib import asynccontextmanager
 from typing import Any, Final, cast
 
 from sqlalchemy import text
+from sqlalchemy.engine.interfaces import IsolationLevel
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.persister import archived_threads
 from services.persister.patience import happens
+from services.persister.statements import RESTORED_RUN
 from shared.continuity import NO_ID, Continuity
 from shared.deployment import prepare
 from shared.errors import ArchiveUnavailable, LogUnavailable
@@ -85,7 +90,11 @@ class Restore:
             return
         run_id = await self._continuity.run_id()
         await prepare(self._redis, self._partitions)
-        async with self._snapshot() as archive:
+        async with self._alone() as archive:
+            if archive is None:
+                return
+            await archive.execute(RESTORED_RUN, {"partitions": closed, "run": run_id})
+        async with self._alone("REPEATABLE READ") as archive:
             if archive is None:
                 return
             found = await self._threads_of(archive, set(closed))
@@ -99,7 +108,7 @@ class Restore:
 
     async def forgotten_jobs(self) -> None:
         """Give a command to every job without an end that Redis has none for."""
-        async with self._snapshot() as archive:
+        async with self._alone("REPEATABLE READ") as archive:
             if archive is None:
                 return
             after, suspects = "", set[str]()
@@ -108,7 +117,9 @@ class Restore:
                 after = max(page)
         if not suspects:
             return
-        async with self._snapshot() as archive:  # later than the look into Redis: see ``_lost_of``
+        async with self._alone(
+            "REPEATABLE READ"
+        ) as archive:  # later than the look into Redis: see ``_lost_of``
             for thread_id in suspects if archive is not None else ():
                 _, jobs = await self._thread(cast("AsyncConnection", archive), thread_id)
                 log.warning("jobs taken up again", thread_id=thread_id, jobs=jobs)
@@ -193,11 +204,13 @@ class Restore:
         return restored
 
     @asynccontextmanager
-    async def _snapshot(self) -> AsyncGenerator[AsyncConnection | None]:
-        """The archive at one moment, under the lock; None when another persister has that."""
+    async def _alone(
+        self, isolation: IsolationLevel = "READ COMMITTED"
+    ) -> AsyncGenerator[AsyncConnection | None]:
+        """A transaction under the lock; None when another persister has that."""
         try:
             async with self._engine.connect() as connection:
-                await connection.execution_options(isolation_level="REPEATABLE READ")
+                await connection.execution_options(isolation_level=isolation)
                 async with connection.begin():
                     has_lock = await connection.scalar(TRY_LOCK)
                     yield connection if has_lock else None

@@ -7,6 +7,7 @@ Failures
     RefusedEvent        Postgres will never take one of the entries: find it (``project_events``).
                         Or the archive has another event in its place, as happens when Redis has
                         lost events that were archived, and gives their numbers out again.
+    StaleBatch          It was read from an earlier run of Redis, which may have forgotten it.
     ArchiveUnavailable  Everything else, from a lost connection to a full disk: nothing is stored
                         (or the reply to the commit was lost, which repeating shows); wait.
     Meeting another persister's transaction badly is tried again here, CONFLICT_TRIES_MAX times.
@@ -33,7 +34,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from services.persister.batch import Batch, RefusedEvent
 from services.persister.statements import ARCHIVE, CHECKPOINT, DISPLACED, upsert
 from shared import projection
-from shared.errors import ArchiveUnavailable
+from shared.errors import ArchiveUnavailable, HeadwaterError
 from shared.projection import Progress, Projection
 from shared.read_model import jobs, messages, threads
 from shared.states import FINAL_STATUSES
@@ -64,15 +65,22 @@ class Archived:
     finished_jobs: Sequence[str]  # whole to their last event
 
 
+class StaleBatch(HeadwaterError):
+    """The partition has been restored for another run of Redis since the batch was read."""
+
+
 class Store:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
-    async def commit(self, partition: int, batch: Batch) -> Archived:
-        """Archive and project a batch. Raises RefusedEvent, ArchiveUnavailable."""
+    async def commit(self, partition: int, batch: Batch, run: str) -> Archived:
+        """Archive and project a batch that was read from that run of Redis.
+
+        Raises RefusedEvent, StaleBatch, ArchiveUnavailable.
+        """
         for _ in range(CONFLICT_TRIES_MAX):
             try:
-                return await self._commit(partition, batch)
+                return await self._commit(partition, batch, run)
             except _Conflict:
                 continue
         raise ArchiveUnavailable(f"Postgres: {CONFLICT_TRIES_MAX} conflicts in a row")
@@ -85,7 +93,7 @@ class Store:
         if read_only == "on":
             raise ArchiveUnavailable("Postgres is unavailable: it is read-only")
 
-    async def _commit(self, partition: int, batch: Batch) -> Archived:
+    async def _commit(self, partition: int, batch: Batch, run: str) -> Archived:
         with _translated():
             async with asyncio.timeout(TRANSACTION_SECONDS_MAX), self._engine.begin() as connection:
                 streams = await _archive(connection, batch)
@@ -95,7 +103,8 @@ class Store:
                 merged = await apply(connection, batch.read_model, streams)
                 log_ms, log_n = batch.last
                 at = {"partition": partition, "log_ms": log_ms, "log_n": log_n, "added": added}
-                await connection.execute(CHECKPOINT, at)
+                if await connection.scalar(CHECKPOINT, {**at, "run": run}) is None:
+                    raise StaleBatch(f"read from an earlier run of Redis: {run}")
         return Archived(added, _whole_threads(merged[threads]), _finished_jobs(merged[jobs]))
 
 

@@ -11,6 +11,7 @@ from services.persister.batch import read_batch
 from services.persister.restore import Restore
 from services.persister.store import Store
 from shared.commands import RunJob
+from shared.continuity import Continuity
 from shared.ids import is_thread_id
 from shared.keys import PERSISTERS, PartitionKeys
 from shared.redis_client import Redis
@@ -42,11 +43,12 @@ async def archive_by_persister(writer: Writer, settings: Settings) -> None:
 async def archive_now(writer: Writer, engine: AsyncEngine) -> None:
     """All that is in the log and new; nothing is reported to Redis."""
     store = Store(engine)
+    run = await Continuity(writer.redis, PARTITIONS).run_id()
     for partition in range(PARTITIONS):
         log = PartitionKeys(partition).log
         reply: Any
         while reply := await writer.redis.xreadgroup(PERSISTERS, "p", {log: ">"}, count=100):
-            await store.commit(partition, read_batch(reply[0][1]))
+            await store.commit(partition, read_batch(reply[0][1]), run)
 
 
 async def image(writer: Writer, commands: Iterable[RunJob]) -> Image:

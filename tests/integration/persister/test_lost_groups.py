@@ -12,7 +12,9 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from services.persister import provenance
 from shared.codec import Record, encode
+from shared.continuity import Continuity
 from shared.events import ThreadCreated
 from shared.ids import new_thread_id
 from shared.keys import PERSISTERS, PartitionKeys
@@ -147,6 +149,7 @@ async def test_an_entry_taken_over_outlives_its_group(
     async with running(settings) as persister:
         consumer = persister._consumer
         await consumer.stop()
+        provenance._run.set(await Continuity(writer.redis, PARTITIONS).run_id())
         await writer.redis.delete(log)
         await consumer._reclaim(partition, await consumer._parse(raw, None))
     assert await _is_archived(engine, [thread_id])

@@ -23,7 +23,7 @@ from shared.settings import Settings
 from tests.integration.persister.observing import assert_archived
 from tests.integration.persister.running import eventually, is_consumed, running
 from tests.integration.persister.tables import read_model
-from tests.integration.persister.writer import PARTITIONS, Writer
+from tests.integration.persister.writer import PARTITIONS, RUN, Writer
 
 CHATS = 20
 CORRUPTIONS = {
@@ -46,7 +46,7 @@ async def archive_all(writer: Writer, engine: AsyncEngine) -> None:
         log = f"{{hw:{partition}}}:log"
         reply: Any
         while reply := await writer.redis.xreadgroup(PERSISTERS, "p", {log: ">"}, count=100):
-            await store.commit(partition, read_batch(reply[0][1]))
+            await store.commit(partition, read_batch(reply[0][1]), RUN)
 
 
 async def test_the_same_rows_come_out(writer: Writer, engine: AsyncEngine) -> None:
