@@ -4,9 +4,13 @@
                       waits     full: watched     acknowledged, or closed
 
 A stream is written as fast as its client takes it: with a full buffer ``send`` waits, and whoever
-writes with it. So a client costs what its buffers hold, for as long as its connection lasts.
+writes with it. So a client costs what its buffers hold, for as long as its connection lasts. One
+that says less than a whole request costs a connection.
 
 Failures
+    Client does not ask    From the connection, or a request's first byte, on it has
+                           REQUEST_SECONDS_MAX for a whole request: aborted. An idle connection that
+                           has asked before is uvicorn's to close.
     Client takes nothing   Its buffer stays full and does not shrink for SEND_SECONDS_MAX: aborted.
                            Closing would wait until it has taken the rest. Until the buffer is full
                            the kernel watches: what it sent must be acknowledged in the same time.
@@ -26,6 +30,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from shared.observability import get_logger
 
 SEND_SECONDS_MAX: Final = 30.0  # in which a client must take something of what waits for it
+REQUEST_SECONDS_MAX: Final = 30.0  # in which a request must have come with all of its body
 PROBE_AFTER_SECONDS: Final = 15  # of silence
 PROBE_EVERY_SECONDS: Final = 5
 
@@ -36,10 +41,20 @@ class ClientConnection(HttpToolsProtocol):
     """uvicorn's, with an end to its patience."""
 
     _patience: asyncio.TimerHandle | None = None
+    _request_due: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] -- as uvicorn's does
         super().connection_made(transport)
         _watch_by_kernel(transport.get_extra_info("socket"))
+        self._expect_request()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._expect_request()
+
+    def on_message_complete(self) -> None:
+        self._stop_expecting()
+        super().on_message_complete()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -51,7 +66,21 @@ class ClientConnection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
+        self._stop_expecting()
         super().connection_lost(exc)
+
+    def _expect_request(self) -> None:
+        if self._request_due is None:
+            self._request_due = self.loop.call_later(REQUEST_SECONDS_MAX, self._give_up)
+
+    def _stop_expecting(self) -> None:
+        if self._request_due is not None:
+            self._request_due.cancel()
+            self._request_due = None
+
+    def _give_up(self) -> None:
+        log.info("client does not finish its request", seconds=REQUEST_SECONDS_MAX)
+        self.transport.abort()
 
     def _wait(self) -> None:
         waiting_bytes = self.transport.get_write_buffer_size()

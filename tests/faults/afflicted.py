@@ -50,8 +50,8 @@ def crash_after_commit() -> None:
     commit = Store.commit
     folder = Path(os.environ["HEADWATER_DATA_DIR"])
 
-    async def fatal(self: Any, partition: int, batch: Any) -> Any:
-        archived = await commit(self, partition, batch)
+    async def fatal(self: Any, *batch: Any) -> Any:
+        archived = await commit(self, *batch)
         for number in range(CRASHES_MAX):
             try:
                 (folder / f"crash-{number}").touch(exist_ok=False)

@@ -27,6 +27,8 @@ ENV = {
     "HEADWATER_ATTEMPTS_MAX": "8",
 }
 
+SEED = pytest.StashKey[int]()
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("faults")
@@ -44,13 +46,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.faults)
 
 
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    if SEED in config.stash:
+        terminalreporter.write_line(f"faults: SEED={config.stash[SEED]} repeats what was drawn")
+
+
 @pytest.fixture(scope="session")
 def options(pytestconfig: pytest.Config) -> Options:
     """Without defaults where the options are unknown: pytest was told of a folder further up."""
     seed = pytestconfig.getoption("--faults-seed", None) or int(os.environ.get("SEED") or 0)
     long = pytestconfig.getoption("--long", False)
+    pytestconfig.stash[SEED] = seed = seed or random.SystemRandom().randrange(1, SEED_MAX)
     return Options(
-        seed=seed or random.SystemRandom().randrange(1, SEED_MAX),
+        seed=seed,
         report=pytestconfig.getoption("--faults-report", None),
         outage_seconds=LONG_OUTAGE_SECONDS if long else OUTAGE_SECONDS,
         storm_seconds=pytestconfig.getoption("--storm-seconds", None) or STORM_SECONDS,

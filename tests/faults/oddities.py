@@ -102,8 +102,9 @@ def own_clock() -> None:
 
 
 def impatient_gateway() -> None:
-    """Clients that take nothing are given up on sooner."""
+    """Clients that take nothing, or ask nothing, are given up on sooner."""
     cast("Any", connections).SEND_SECONDS_MAX = SEND_SECONDS_MAX
+    cast("Any", connections).REQUEST_SECONDS_MAX = SEND_SECONDS_MAX
 
 
 ODDITIES: dict[str, Callable[[], None]] = {

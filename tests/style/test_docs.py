@@ -42,6 +42,9 @@ ASSIGNED: Final = re.compile(r"\bHEADWATER_[A-Z_]+\b")
 DECISION: Final = re.compile(r"(\d{4})-[a-z0-9-]+\.md")
 DECISION_SAYS: Final = ("Context", "Options", "Choice", "Consequences")
 COMMAND: Final = re.compile(r"^\$ (.+(?:\\\n.*)*)", re.MULTILINE)
+GUARANTEES: Final = ROOT / "docs" / "guarantees.md"
+TEST_LINK: Final = re.compile(r"\[`(test_\w+)`\]\(([^)]+)\)")
+FAULT_ROWS: Final = [f"{number:02d}" for number in range(1, 25)]
 
 ALL_FENCES: Final = [fence for document in documents() for fence in fences(document)]
 every_document = pytest.mark.parametrize("document", documents(), ids=name_of)
@@ -177,11 +180,55 @@ def test_log_lines_named_in_operations_are_written() -> None:
     assert named <= written
 
 
+def test_tests_that_guarantees_name_are_where_they_are_linked() -> None:
+    named = TEST_LINK.findall(text(GUARANTEES))
+    links_to = {path: _tests_of((GUARANTEES.parent / path).resolve()) for _, path in named}
+    assert not [(test, path) for test, path in named if test not in links_to[path]]
+    loose = {span for span in spans(GUARANTEES) if span.startswith("test_")}
+    assert loose == {test for test, _ in named}, "each is a link"
+
+
+def test_guarantees_name_every_row_of_the_fault_suite() -> None:
+    figures = rows(section(GUARANTEES, "Figures"))
+    told = [row for row in rows(section(GUARANTEES, "Under which faults")) if row not in figures]
+    assert [row[0] for row in told] == sorted({row[0] for row in figures}) == FAULT_ROWS
+    said = [f"{row[0]} {row[1]}" for row in figures]
+    known = _row_names()
+    assert not [name for name in said if not any(one.fullmatch(name) for one in known)]
+    assert not [one.pattern for one in known if not any(map(one.fullmatch, said))]
+
+
 @every_document
 def test_prose_speaks_of_nothing_to_come_but_in_its_list(document: Path) -> None:
     """What is not there yet has one place: the list in README.md."""
     promise = re.search(r"\b(?:will soon|coming soon|in a future|planned for)\b", prose(document))
     assert promise is None, promise
+
+
+def _tests_of(path: Path) -> set[str]:
+    found = ast.walk(parsed(path))
+    return {one.name for one in found if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)}
+
+
+def _row_names() -> list[re.Pattern[str]]:
+    """What the rows of the fault suite are called; a field of an f-string is anything."""
+    names = [
+        call.args[0]
+        for path in sorted((ROOT / "tests" / "faults").glob("test_*.py"))
+        for call in ast.walk(parsed(path))
+        if isinstance(call, ast.Call) and getattr(call.func, "attr", "") == "row"
+    ]
+    written = [
+        "".join(
+            re.escape(str(p.value)) if isinstance(p, ast.Constant) else ".+" for p in _parts(name)
+        )
+        for name in names
+    ]
+    return [re.compile(name) for name in written if not name.startswith("control")]
+
+
+def _parts(name: ast.expr) -> list[ast.expr]:
+    return name.values if isinstance(name, ast.JoinedStr) else [name]
 
 
 def _bash(script: str) -> None:

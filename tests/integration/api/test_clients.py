@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Callable, Generator
-from contextlib import ExitStack, contextmanager
+from asyncio import StreamReader, StreamWriter
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,6 +23,7 @@ from tests.integration.api.worker import Worker
 
 CLIENTS = 50
 SEND_SECONDS_MAX = 1.0
+REQUEST_SECONDS_MAX = 0.3
 SOCKET_BYTES = 8192  # held by the kernel for a client: a stream soon finds no room
 BYTES_PER_CLIENT_MAX = 1 << 20
 LAG_SECONDS_MAX = 0.25  # of a loop that shares its processors with others
@@ -41,6 +43,55 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         connections, "_watch_by_kernel", lambda sock: small_buffer(sock, lambda _: None)
     )
+
+
+@asynccontextmanager
+async def connection(gateway: Running) -> AsyncGenerator[tuple[StreamReader, StreamWriter]]:
+    where = urlsplit(gateway.url)
+    reader, writer = await asyncio.open_connection(where.hostname, where.port)
+    yield reader, writer
+    writer.close()
+    with suppress(ConnectionResetError):
+        await writer.wait_closed()
+
+
+@pytest.mark.parametrize(
+    ("head", "body"),
+    [("", b""), ("GET /v1/threads HTT", b""), ("POST /v1/jobs HTTP/1.1\r\nHost: x\r\n", b"{")],
+)
+async def test_a_client_that_does_not_finish_its_request(
+    gateway: Running, user: str, monkeypatch: pytest.MonkeyPatch, head: str, body: bytes
+) -> None:
+    monkeypatch.setattr(connections, "REQUEST_SECONDS_MAX", REQUEST_SECONDS_MAX)
+    async with connection(gateway) as (reader, writer):
+        writer.write(head.encode())
+        if body:
+            fields = f"Authorization: Bearer {token_for(user)}\r\nContent-Length: 9\r\n\r\n"
+            writer.write(fields.encode() + body)
+        with suppress(ConnectionResetError):
+            await soon(reader.read())  # to the connection's end
+
+
+async def test_no_time_is_asked_of_who_has_asked(
+    gateway: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "REQUEST_SECONDS_MAX", REQUEST_SECONDS_MAX)
+    async with connection(gateway) as (reader, writer):
+        for _ in range(2):
+            writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert (await soon(reader.readline())).startswith(b"HTTP/1.1 200")
+            assert await silent(reader, 2 * REQUEST_SECONDS_MAX), "closed"
+
+
+async def silent(reader: StreamReader, seconds: float) -> bool:
+    """Whether nothing more comes, and no end either, for so long."""
+    try:
+        async with asyncio.timeout(seconds):
+            while await reader.read(1024):
+                continue
+    except TimeoutError:
+        return True
+    return False
 
 
 @contextmanager

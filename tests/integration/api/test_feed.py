@@ -78,18 +78,10 @@ async def test_viewers_at_different_places_each_see_their_suffix(
     attempt = await worker.ask(client)
     await attempt.say("a", "b", "c")
     async with AsyncExitStack() as stack:
-        by_seq = [
-            await stack.enter_async_context(
-                client.stream_events(events_of_job(attempt), after=after)
-            )
-            for after in range(5)
-        ]
-        by_position = [
-            await stack.enter_async_context(
-                client.stream_events(events_of_thread(attempt), after=after)
-            )
-            for after in range(7)
-        ]
+        seqs = [client.stream_events(events_of_job(attempt), after=n) for n in range(5)]
+        by_seq = [await stack.enter_async_context(stream) for stream in seqs]
+        positions = [client.stream_events(events_of_thread(attempt), after=n) for n in range(7)]
+        by_position = [await stack.enter_async_context(stream) for stream in positions]
         await attempt.say("d", "e")
         await attempt.end()
         records = await worker.records(attempt.lease.thread_id)

@@ -98,9 +98,8 @@ async def test_a_nul_is_kept_in_the_archive_and_replaced_in_the_read_model(
     writer: Writer, project: ProjectEvents, engine: AsyncEngine
 ) -> None:
     command = await writer.ask(content="a\0b", metadata={"k\0": ["\0"]})
-    await project(
-        writer.keys(command.thread_id).partition, await read(writer, command.thread_id), RUN
-    )
+    entries = await read(writer, command.thread_id)
+    await project(writer.keys(command.thread_id).partition, entries, RUN)
     message = (await read_model(engine))["messages"][command.message_id]
     assert message["content"] == "a\ufffdb"
     assert message["metadata"] == {"k\ufffd": ["\ufffd"]}
