@@ -60,7 +60,7 @@ test: $(DEV) ## Run the tests; ARGS='-k cancel' picks some
 	@$(BIN)/python -m pytest $(ARGS)
 
 faults: $(DEV) ## Run the fault suite; SEED=7 repeats a run, ARGS='-k row_06' picks a row
-	@SEED='$(SEED)' $(BIN)/python -m pytest tests/faults $(ARGS)
+	@SEED='$(SEED)' $(BIN)/python -m pytest tests/faults --thorough $(ARGS)
 
 bench: $(DEV) ## Measure first token, cancel, tokens per second and CPU; OUT=file.json keeps it
 	@$(BIN)/python -m tests.bench $(if $(OUT),--out '$(OUT)') $(ARGS)

@@ -32,12 +32,16 @@ from tests.faults.workload import Workload
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line asks for. `outage_seconds` is the length of an outage."""
+    """What the command line asks for. `outage_seconds` is the length of an outage.
+
+    `long`: whether it may take its time.
+    """
 
     seed: int
     report: Path | None
     outage_seconds: float
     storm_seconds: float
+    long: bool
 
 
 class Violated(AssertionError):

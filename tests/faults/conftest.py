@@ -13,12 +13,13 @@ from infra.local.cluster import LocalCluster
 from infra.local.plan import Plan
 from tests.faults.agents import write_agents
 from tests.faults.arena import Arena, Options
+from tests.faults.depth import MARKS, left_out
 from tests.faults.networked import Network, networked
 from tests.faults.odd_cluster import OddCluster, odd_cluster
 from tests.support.model_process import model_process
 
 LEASE_SECONDS = 2
-OUTAGE_SECONDS, LONG_OUTAGE_SECONDS = 10.0, 30.0
+SHORT_OUTAGE_SECONDS, OUTAGE_SECONDS, LONG_OUTAGE_SECONDS = 3.0, 10.0, 30.0
 STORM_SECONDS = 60.0
 SEED_MAX = 1_000_000
 ENV = {
@@ -36,14 +37,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--faults-seed", type=int, help="repeats what a run with this seed did")
     group.addoption("--faults-report", type=Path, help="append a JSON line for each row")
     group.addoption("--storm-seconds", type=float, help=f"instead of {STORM_SECONDS:g}")
-    group.addoption("--long", action="store_true", help="outages of 30 s instead of 10 s")
+    group.addoption("--thorough", action="store_true", help="all rows, outages of 10 s, not 3 s")
+    group.addoption("--long", action="store_true", help="all there is, outages of 30 s")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
+    depth = {name: bool(config.getoption(f"--{name}", False)) for name in MARKS}
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.faults)
+            if reason := left_out(item, **depth):
+                item.add_marker(pytest.mark.skip(reason))
 
 
 def pytest_terminal_summary(
@@ -57,13 +62,17 @@ def pytest_terminal_summary(
 def options(pytestconfig: pytest.Config) -> Options:
     """Without defaults where the options are unknown: pytest was told of a folder further up."""
     seed = pytestconfig.getoption("--faults-seed", None) or int(os.environ.get("SEED") or 0)
-    long = pytestconfig.getoption("--long", False)
+    long, thorough = (
+        bool(pytestconfig.getoption(name, False)) for name in ("--long", "--thorough")
+    )
+    outage_seconds = OUTAGE_SECONDS if thorough else SHORT_OUTAGE_SECONDS
     pytestconfig.stash[SEED] = seed = seed or random.SystemRandom().randrange(1, SEED_MAX)
     return Options(
         seed=seed,
         report=pytestconfig.getoption("--faults-report", None),
-        outage_seconds=LONG_OUTAGE_SECONDS if long else OUTAGE_SECONDS,
+        outage_seconds=LONG_OUTAGE_SECONDS if long else outage_seconds,
         storm_seconds=pytestconfig.getoption("--storm-seconds", None) or STORM_SECONDS,
+        long=long,
     )
 
 

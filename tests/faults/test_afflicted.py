@@ -61,6 +61,7 @@ async def test_row_02_persisters_die_between_commit_and_ack(own_arena: Arena) ->
     assert row.figures.quiet_seconds < LAG_SECONDS_MAX + MACHINE_SECONDS
 
 
+@pytest.mark.thorough
 async def test_row_15_a_deaf_zombie_is_refused(own_arena: Arena) -> None:
     """It wakes up before its successor has said a word, and is not told that it has one."""
     async with own_arena.row("15 SIGSTOP and SIGCONT of a deaf orchestrator") as row:

@@ -13,7 +13,6 @@ import psycopg
 
 from infra.local.cluster import LocalCluster
 from tests.faults.arena import Arena, Row
-from tests.faults.conftest import OUTAGE_SECONDS
 from tests.faults.workload import EVENTS_MID_STREAM, Job, Viewer
 from tests.support.gateway_client import parse_sse
 from tests.support.oracle import stream_violations
@@ -84,14 +83,13 @@ async def test_row_13_cancel_at_every_moment(arena: Arena) -> None:
 
 
 async def test_row_13_races_of_cancel_and_done(arena: Arena) -> None:
-    long = arena.options.outage_seconds > OUTAGE_SECONDS
     async with arena.row("13 races of cancel and done") as row:
         races = _Races(arena.cluster, f"racer-{row.random.getrandbits(64):016x}", row.random)
         async with aiohttp.ClientSession(
             headers={"Authorization": f"Bearer {arena.cluster.token(races.user)}"},
             connector=aiohttp.TCPConnector(limit=2 * RACES_AT_ONCE),
         ) as session:
-            await races.run(session, LONG_RACES if long else RACES)
+            await races.run(session, LONG_RACES if arena.options.long else RACES)
     assert races.wrong == []
     assert min(races.statuses["done"], races.statuses["cancelled"]) > 0, races.statuses
     with psycopg.connect(arena.cluster.database_url) as postgres:

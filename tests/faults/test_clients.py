@@ -11,6 +11,7 @@ from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import aiohttp
+import pytest
 
 from infra.local.cluster import LocalCluster
 from tests.faults.arena import Arena, Row
@@ -81,6 +82,7 @@ async def test_row_03_kill_9_gateway_with_100_clients(arena: Arena) -> None:
     assert row.figures.attempts_max == 1
 
 
+@pytest.mark.thorough
 async def test_row_10_clients_that_take_nothing(odd_arena: Arena) -> None:
     async with odd_arena.row("10 50 slow clients, one stopped, one behind a black hole") as row:
         cluster, job = odd_arena.cluster, await long_stream(row)

@@ -16,7 +16,7 @@ import pytest
 from infra.local.cluster import LocalCluster
 from infra.local.plan import Plan
 from tests.faults.arena import Arena, Options, Row, Violated
-from tests.faults.conftest import LEASE_SECONDS, OUTAGE_SECONDS
+from tests.faults.conftest import LEASE_SECONDS
 from tests.faults.lost_tail import lost_tail
 from tests.faults.patched import patched
 
@@ -110,12 +110,11 @@ async def test_control(name: str, plan: Plan, options: Options, tmp_path: Path) 
     assert broken >= CONTROLS[name].breaks
 
 
+@pytest.mark.long
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("name", CONTROLS)
 async def test_the_same_with_the_mechanism(
     name: str, plan: Plan, options: Options, tmp_path: Path
 ) -> None:
-    if options.outage_seconds == OUTAGE_SECONDS:
-        pytest.skip("takes as long again: --long")
     with patched(plan, tmp_path, CONTROLS[name].fault) as cluster:
         assert await run(cluster, options, tmp_path, name) == set()

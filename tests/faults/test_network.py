@@ -16,6 +16,7 @@ from shared.redis_client import connect
 from tests.faults.agents import AGENTS
 from tests.faults.arena import Arena, Row
 from tests.faults.conftest import LEASE_SECONDS
+from tests.faults.depth import thorough
 from tests.faults.model_seen import model_seen
 from tests.faults.networked import POSTGRES, REDIS, Network
 from tests.faults.stores import PARTITIONS
@@ -33,7 +34,7 @@ WAYS = {"both ways": tuple(Way), "requests": (Way.REQUESTS,), "replies": (Way.RE
 WRITES = {REDIS: b"EVALSHA", POSTGRES: b""}
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ["both ways", thorough("requests"), thorough("replies")])
 async def test_row_08_a_worker_is_cut_off_from_redis(
     way: str, networked_arena: Arena, network: Network
 ) -> None:
@@ -73,6 +74,7 @@ async def test_row_09_everything_is_slow(networked_arena: Arena, network: Networ
         network.heal()
 
 
+@pytest.mark.thorough
 async def test_row_09_replies_come_byte_by_byte(networked_arena: Arena, network: Network) -> None:
     async with networked_arena.row("09 byte by byte") as row, clients(row) as front:
         for proxy in (front, *network.proxies.values()):
@@ -82,7 +84,9 @@ async def test_row_09_replies_come_byte_by_byte(networked_arena: Arena, network:
         network.heal()
 
 
-@pytest.mark.parametrize("fault", [Fault.CUT, Fault.DROP], ids=lambda fault: fault.name.lower())
+@pytest.mark.parametrize(
+    "fault", [Fault.CUT, thorough(Fault.DROP)], ids=lambda fault: fault.name.lower()
+)
 async def test_row_09_replies_are_lost(
     fault: Fault, networked_arena: Arena, network: Network
 ) -> None:

@@ -6,6 +6,8 @@ import asyncio
 import time
 from urllib.parse import urlsplit
 
+import pytest
+
 from tests.faults.arena import Arena, Row
 from tests.faults.batches import kill_mid_batch, stopped_mid_batch
 from tests.faults.conftest import LEASE_SECONDS
@@ -35,6 +37,7 @@ async def test_row_01_kill_9_of_each_orchestrator(arena: Arena) -> None:
     assert row.figures.longest_pause_seconds < TAKE_OVER_SECONDS_MAX + MACHINE_SECONDS
 
 
+@pytest.mark.thorough
 async def test_row_01_kill_9_of_both_orchestrators(arena: Arena) -> None:
     async with arena.row("01 kill -9 of both orchestrators at once") as row:
         await row.users.stream(4)
@@ -65,6 +68,7 @@ async def test_row_02_kill_9_of_a_persister_mid_batch(arena: Arena) -> None:
     nobody_noticed(row)
 
 
+@pytest.mark.thorough
 async def test_row_02_persisters_leave_freeze_and_are_away(arena: Arena) -> None:
     seconds = arena.options.outage_seconds * OUTAGE_SHARE
     async with arena.row(f"02 SIGTERM, SIGSTOP, both persisters down {seconds:g} s") as row:
@@ -100,6 +104,7 @@ async def test_row_03_gateways_leave_and_freeze(arena: Arena) -> None:
     assert LEASE_SECONDS < row.figures.longest_pause_seconds < bound, "nobody was at api-2"
 
 
+@pytest.mark.thorough
 async def test_row_03_kill_9_of_both_gateways(arena: Arena) -> None:
     async with arena.row("03 kill -9 of both gateways") as row:
         await row.users.stream(3, viewers=4)
@@ -118,6 +123,7 @@ async def test_row_15_a_frozen_orchestrator_wakes_up_as_a_zombie(arena: Arena) -
     assert row.logs.said("lease lost", by="orchestrator-1"), "nobody was a zombie"
 
 
+@pytest.mark.thorough
 async def test_row_15_and_01_both_orchestrators_freeze(arena: Arena) -> None:
     """The second wakes up first, and takes over what the first still believes to be its own."""
     async with arena.row("15 and 01 SIGSTOP of both orchestrators") as row:

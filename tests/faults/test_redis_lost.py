@@ -11,6 +11,7 @@ from shared.keys import ORCHESTRATORS, PERSISTERS, PartitionKeys
 from shared.redis_client import Redis, connect
 from tests.faults.arena import Arena, Row
 from tests.faults.conftest import LEASE_SECONDS
+from tests.faults.depth import thorough
 from tests.faults.lost_tail import forgetting, lost_tail
 from tests.faults.stores import PARTITIONS
 
@@ -65,7 +66,9 @@ async def test_row_22_redis_is_emptied(arena: Arena) -> None:
     assert row.figures.longest_pause_seconds < TAKEN_UP_SECONDS_MAX
 
 
-@pytest.mark.parametrize("strike", ["groups destroyed", "commands deleted", "logs deleted"])
+@pytest.mark.parametrize(
+    "strike", ["groups destroyed", thorough("commands deleted"), thorough("logs deleted")]
+)
 async def test_row_22_streams_and_groups_vanish(strike: str, arena: Arena) -> None:
     async with arena.row(f"22 {strike}") as row, connect(row.cluster.redis_url) as redis:
         if strike == "logs deleted":

@@ -51,6 +51,7 @@ def longest_acceptance_seconds(records: Sequence[Record]) -> float:
 
 
 @pytest.mark.timeout(240)
+@pytest.mark.thorough
 async def test_row_20_services_are_restarted_one_by_one(arena: Arena) -> None:
     async with arena.row("20 rolling restart of all services") as row, busy(row):
         await row.users.stream(2)
