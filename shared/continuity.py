@@ -8,16 +8,21 @@ has put back what the archive knows and Redis does not:
     restart, failover ─▶ closed by the first connection (``restarts``) ┐
     FLUSHALL, new     ─▶ no ``verified`` in ``meta``                    ┴▶ UNVERIFIED from every
                                                                           script that writes
-    persister: compare with the archive, restore ─▶ open_partition ─▶ open
+    persister: new ``life`` ─▶ compare with the archive, restore ─▶ open_partition ─▶ open
+
+A life is the time between two losses, and has a random name. Whoever acts on what it has read
+earlier, names the life in which it did: a persister that opens what it has restored, or archives a
+batch that it holds.
 
 Failures
-    Closed partition    Writers get LogUnavailable: a gateway answers 503, a worker keeps what its
-                        model says and tries again. Reads, leases and live streams go on.
-    Restarted meanwhile ``open_partition`` refuses for a run id that is no longer the server's.
+    Closed partition      Writers get LogUnavailable: a gateway answers 503, a worker keeps what its
+                          model says and tries again. Reads, leases and live streams go on.
+    Lost again meanwhile  ``open_partition`` refuses for a life that is over.
 """
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from typing import Any, Final, cast
 
@@ -26,6 +31,7 @@ from shared.redis_client import Redis, ResponseError, translate
 from shared.redis_scripts import Call, Script, run
 
 NO_ID: Final = (0, 0)
+LIFE_BYTES: Final = 8
 
 LogId = tuple[int, int]  # milliseconds, number
 
@@ -43,17 +49,26 @@ class Continuity:
         with translate():
             pipeline = self._redis.pipeline(transaction=False)
             for meta in self._metas:
-                pipeline.hget(meta, "verified")
+                pipeline.hmget(meta, "verified", "life")
             replies = await pipeline.execute()
-        return [partition for partition, reply in enumerate(replies) if reply != b"1"]
+        return [
+            partition
+            for partition, (verified, life) in enumerate(replies)
+            if verified != b"1" or life is None
+        ]
 
-    async def run_id(self) -> str:
-        """Which run of the server answers now."""
+    async def begin_life(self, partitions: Sequence[int]) -> str:
+        """Name the time from now until partitions are closed again; before they are restored."""
+        life = secrets.token_hex(LIFE_BYTES)
         with translate():
             run_id = cast("str", (await self._redis.info("server"))["run_id"])
+            pipeline = self._redis.pipeline(transaction=False)
             for meta in self._metas:  # an emptied server has forgotten it
-                await self._redis.hsetnx(meta, "run", run_id)
-        return run_id
+                pipeline.hsetnx(meta, "run", run_id)
+            for partition in partitions:
+                pipeline.hset(self._metas[partition], "life", life)
+            await pipeline.execute()
+        return life
 
     async def last_log_id(self, partition: int) -> LogId:
         """The newest id the partition's log has ever given out, also when it is trimmed."""
@@ -65,21 +80,22 @@ class Continuity:
         milliseconds, number = cast("bytes", facts["last-generated-id"]).split(b"-")
         return int(milliseconds), int(number)
 
-    async def open(self, partitions: Sequence[int], run_id: str) -> bool:
-        """Let writers in, if the server is still the one of that run."""
+    async def open(self, partitions: Sequence[int], life: str) -> bool:
+        """Let writers in, if the partitions still live the life in which they were restored."""
         opened = [
-            await run(self._redis, Call(self._open, [self._metas[partition]], [run_id]))
+            await run(self._redis, Call(self._open, [self._metas[partition]], [life]))
             for partition in partitions
         ]
         return all(opened)
 
-    async def close(self, partition: int, run_id: str) -> None:
-        """Have the partition restored again, if the server is still the one of that run."""
+    async def close(self, partition: int, life: str) -> None:
+        """Have the partition restored again, if it still lives that life."""
         meta = self._metas[partition]
         with translate():
-            if await self._redis.hget(meta, "run") == run_id.encode():
+            if await self._redis.hget(meta, "life") == life.encode():
                 await self._redis.hdel(meta, "verified")
 
     async def trust(self) -> None:
         """Open every partition unseen: for a Redis that nobody has ever archived from."""
-        await self.open(range(len(self._metas)), await self.run_id())
+        partitions = range(len(self._metas))
+        await self.open(partitions, await self.begin_life(partitions))

@@ -14,7 +14,7 @@ that is what lets one script change them together.
 | {hw:p}:job:<id>              | hash   | accept, begin, append | all                 | idle TTL, after `done` is archived |
 | {hw:p}:dirty:<user>          | set    | thread appends      | gateway               | its threads are archived |
 | {hw:p}:idempotency:<user>:<key> | hash | accept, create     | accept, create        | IDEMPOTENCY_SECONDS |
-| {hw:p}:meta                  | hash   | start-up check, every connection, restore | every writing script | never: `partitions`; the server's `run`, and `verified` while it may be written to |
+| {hw:p}:meta                  | hash   | start-up check, every connection, restore | every writing script | never: `partitions`; the server's `run`; since the last loss its `life`, and `verified` while it may be written to |
 | channel {hw:p}:thread:<id>   | shard channel | every append | gateways              | – |
 | channel {hw:p}:cancels       | shard channel | cancel       | orchestrators         | – |
 | channel {hw:0}:feeds         | shard channel | nobody yet: keeps a gateway's connection subscribed | gateways | – |

@@ -149,7 +149,7 @@ checkpoints = Table(
     Column("log_n", BigInteger, nullable=False),
     Column("event_count", BigInteger, nullable=False),
     Column("updated_at", _TIME, nullable=False),
-    Column("run", Text),  # of the Redis its entries must come from; any, where none was restored
+    Column("life", Text),  # of Redis, in which batches must have been read; any, if never restored
 )
 
 PROJECTED = (threads, messages, jobs)  # what a rebuild drops and makes again

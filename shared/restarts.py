@@ -3,12 +3,11 @@
 A server that was started again, or another one in its place after a failover, may have lost the end
 of what it had acknowledged. Its run id tells: each partition's ``meta`` hash names the run that was
 last seen, and when a connection finds another one there, it closes the partition (``verified`` is
-taken away) before any command can follow. Scripts that write refuse in a closed partition.
+taken away, and its ``life`` is over) before any command can follow. Scripts that write refuse in a
+closed partition.
 
     connect ─▶ AUTH … ─▶ INFO: run id ─┬─ as in meta ─▶ commands
                                        └─ another ────▶ partition closed ─▶ commands
-
-The connection remembers the run it has reached: what it reads comes from that one.
 """
 
 from __future__ import annotations
@@ -29,14 +28,8 @@ async def notice_restart(connection: Any) -> None:
     metas = [PartitionKeys(partition).meta for partition in range(partitions)]
     for meta in metas:
         if await _ask(connection, "HGET", meta, "run") != run:
-            await _ask(connection, "HDEL", meta, "verified")
+            await _ask(connection, "HDEL", meta, "verified", "life")
             await _ask(connection, "HSET", meta, "run", run)
-    connection.headwater_run = run.decode()
-
-
-def run_reached_by(connection: Any) -> str:
-    """The run id of the server behind a connection that was made with ``notice_restart``."""
-    return connection.headwater_run
 
 
 async def _ask(connection: Any, *command: str | bytes) -> Any:

@@ -87,10 +87,12 @@ class Consumer:
             self._subscribe(keys, min_idle_time=idle_ms, polling_interval=RECLAIM_POLL_MS)
 
     async def start(self) -> None:
-        client = await self._broker.connect()
-        self._slots.guard(client)
-        heal_group_reads(client, partial(prepare, self._redis, len(self._partitions)))
-        await self._broker.start()
+        """Raises LogUnavailable."""
+        with translate():
+            client = await self._broker.connect()
+            self._slots.guard(client)
+            heal_group_reads(client, partial(prepare, self._redis, len(self._partitions)))
+            await self._broker.start()
 
     @property
     def is_running(self) -> bool:
@@ -151,7 +153,8 @@ class Consumer:
         """Run one entry and give its slot back, whatever happens."""
         entry_id = message.message_id
         try:
-            await self._run_or_bury(keys, entry_id, message.raw_message["data"])
+            with group_may_be_gone():
+                await self._run_or_bury(keys, entry_id, message.raw_message["data"])
         except HeadwaterError as error:
             log.warning("job not run, its entry stays pending", entry=entry_id, reason=str(error))
         except Exception:

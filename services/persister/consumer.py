@@ -12,7 +12,8 @@ A batch that was not full is followed by a short pause. A trickle of tokens then
 transaction every PAUSE_SECONDS, not one per token; under load batches are full and nothing waits.
 
 Failures
-    Batch not archived    It is not acknowledged and comes again, here or elsewhere.
+    Batch not archived    It is not acknowledged and comes again, here or elsewhere. Who cannot
+                          archive it for HELD_LEASES_MAX leases keeps on trying, and renews no more.
     Reply to XACK lost    The same: the archive knows the events already.
     Read refused          It is tried again after a pause; a group that is gone is made again first
                           (``shared.group_reads``).
@@ -26,6 +27,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -39,7 +41,7 @@ from faststream.redis.subscriber.usecases.stream_subscriber import StreamBatchSu
 
 from services.persister.patience import happens
 from services.persister.project_events import ProjectEvents
-from services.persister.provenance import note_runs, run_of_batch
+from services.persister.provenance import life_of_batch, note_lives
 from shared.deployment import prepare
 from shared.errors import HeadwaterError, LogUnavailable
 from shared.group_reads import group_may_be_gone, heal_group_reads, stop_reading
@@ -53,6 +55,7 @@ RECLAIM_POLL_MS: Final = 500
 PAUSE_SECONDS: Final = 0.05
 WATCH_SECONDS: Final = 0.5
 STOPPED_LOOKS: Final = 2
+HELD_LEASES_MAX: Final = 3  # then others may try what cannot be archived here
 
 log = get_logger()
 
@@ -124,7 +127,7 @@ class Consumer:
         try:
             with translate():
                 client = await self._broker.connect()
-                note_runs(client)
+                note_lives(client, self._partitions)
                 heal_group_reads(client, partial(prepare, self._redis, self._partitions))
                 await self._broker.start()
         except TimeoutError as error:
@@ -205,14 +208,14 @@ class Consumer:
         ids = message.raw_message["message_ids"]
         async with self._held(message.raw_message["channel"], ids):
             entries = list(zip(ids, message.raw_message["data"], strict=True))
-            await self._project(partition, entries, run_of_batch())
+            await self._project(partition, entries, life_of_batch())
             with translate():
                 await message.ack()
         self.trimmable.add(partition)
 
     @asynccontextmanager
     async def _held(self, stream: str, ids: Sequence[bytes]) -> AsyncGenerator[None]:
-        """Renew the lease of the entries for as long as the block takes."""
+        """Renew the lease of the entries while the block lasts, HELD_LEASES_MAX times at most."""
         released = asyncio.Event()
         heartbeat = asyncio.create_task(self._renew(stream, ids, released))
         try:
@@ -224,7 +227,10 @@ class Consumer:
     async def _renew(self, stream: str, ids: Sequence[bytes], released: asyncio.Event) -> None:
         # Ended by an event: a cancellation may get lost in redis-py, whose writes go through
         # asyncio.wait_for, which in Python 3.11 swallows one that comes as the write ends.
+        ends = time.monotonic() + HELD_LEASES_MAX * self._lease.seconds
         while not await happens(released, within=self._lease.heartbeat_seconds):
+            if time.monotonic() > ends:
+                return
             try:
                 with translate(), group_may_be_gone():
                     await self._redis.xclaim(

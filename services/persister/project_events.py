@@ -14,9 +14,9 @@ Failures
                          letters: some twenty small transactions, and nothing on the good path.
     Postgres away        The batch waits here, up to BACKOFF_SECONDS_MAX between two tries, until
                          it is back or the process drains; ``archive_answers`` is False meanwhile.
-    Redis restarted      StaleBatch: what has survived of the batch comes again. If it was read from
-                         the run that answers now, the archive has noted a wrong one, which a
-                         persister may do that was paused in the middle: all is restored once more.
+    Redis lost something StaleBatch: what has survived of the batch comes again. If it was read in
+                         the present life, the archive has noted a wrong one, which a persister may
+                         do that was paused in the middle: all is restored once more.
     Redis away           LogUnavailable: the batch is not acknowledged and will come again. Only
                          the announcement that a batch is being processed may be lost.
 """
@@ -49,7 +49,7 @@ class Draining(HeadwaterError):
 
 
 class ProjectEvents:
-    """Call it with a partition's entries and the run id of the Redis they were read from.
+    """Call it with a partition's entries and the life in which they were read.
 
     Raises LogUnavailable, StaleBatch, Draining: do not acknowledge.
 
@@ -81,17 +81,17 @@ class ProjectEvents:
             self.archive_answers = True
         return self.archive_answers
 
-    async def __call__(self, partition: int, entries: Sequence[Entry], run: str) -> None:
+    async def __call__(self, partition: int, entries: Sequence[Entry], life: str) -> None:
         begun = time.perf_counter()
         try:
             batch = read_batch(entries)
             await self._announce(partition, batch)
-            archived = await self._commit(partition, batch, run)
+            archived = await self._commit(partition, batch, life)
         except RefusedEvent as error:
-            await self._find(partition, entries, run, error)
+            await self._find(partition, entries, life, error)
             return
         except StaleBatch:
-            await self._continuity.close(partition, run)
+            await self._continuity.close(partition, life)
             raise
         if archived.threads or archived.finished_jobs:
             await self._retention.report(
@@ -113,12 +113,12 @@ class ProjectEvents:
         except LogUnavailable as error:
             log.warning("processing not announced", partition=partition, reason=str(error))
 
-    async def _commit(self, partition: int, batch: Batch, run: str) -> Archived:
+    async def _commit(self, partition: int, batch: Batch, life: str) -> Archived:
         """Commit, waiting for Postgres as long as it takes."""
         pause = BACKOFF_SECONDS
         while True:
             try:
-                archived = await self._store.commit(partition, batch, run)
+                archived = await self._store.commit(partition, batch, life)
             except ArchiveUnavailable as error:
                 self.archive_answers = False
                 log.warning(
@@ -132,13 +132,13 @@ class ProjectEvents:
                 return archived
 
     async def _find(
-        self, partition: int, entries: Sequence[Entry], run: str, error: RefusedEvent
+        self, partition: int, entries: Sequence[Entry], life: str, error: RefusedEvent
     ) -> None:
         """Narrow a refusal down to the entries it is about, and archive the others."""
         if len(entries) > 1:
             half = len(entries) // 2
-            await self(partition, entries[:half], run)
-            await self(partition, entries[half:], run)
+            await self(partition, entries[:half], life)
+            await self(partition, entries[half:], life)
             return
         entry_id = entries[0][0].decode()
         log.warning("poison event", partition=partition, entry=entry_id, reason=str(error))

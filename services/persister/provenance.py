@@ -1,42 +1,61 @@
-"""Which run of Redis a batch was read from.
+"""Which life of Redis a batch was read in.
 
-A batch that was read before Redis was killed may hold events that Redis does not know any more when
-it is back, and whose numbers it gives out again. Only its origin tells it from a batch that was
-read afterwards, so each read notes what its connection has learned when it was made (``restarts``):
+A batch that was read before Redis lost something may hold events that Redis does not know any more,
+and whose numbers it gives out again. Only its origin tells it from a batch that was read afterwards
+(``continuity``), so each read brings along the partition's life as it was just before:
 
-    connection ─ run id ─▶ XREADGROUP, XAUTOCLAIM ─▶ reader's task: ``run_of_batch()`` ─▶ commit
+    HGET life, XREADGROUP ─▶ one round trip ─▶ reader's task: ``life_of_batch()`` ─▶ commit
 
-The archive refuses a batch of another run than the one its partition was restored for (``store``).
+The archive refuses a batch of another life than the one its partition was restored for (``store``).
+
+Failures
+    Lost between the two commands   The life is the earlier one, and the batch is refused: it comes
+                                    again, from whoever finds it pending.
+    Read while the partition is closed, before it is restored: no life, and the same.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, Final, cast
 
+from shared.keys import PartitionKeys
 from shared.redis_client import Redis
-from shared.restarts import notice_restart, run_reached_by
+from shared.restarts import notice_restart
 
-GROUP_READS: Final = ("XREADGROUP", "XAUTOCLAIM")
+NO_LIFE: Final = ""
 
-_run: Final = ContextVar[str]("run")
+_life: Final = ContextVar[str]("life", default=NO_LIFE)
 
 
-def note_runs(client: Redis) -> None:
-    """Make group reads tell where they come from. Call it before the client has a connection."""
+def note_lives(client: Redis, partitions: int) -> None:
+    """Make group reads of logs tell where they come from. Call it before the client is used."""
     noting = cast("Any", client)
     noting.connection_pool.connection_kwargs["redis_connect_func"] = notice_restart
-    parse = noting.parse_response
+    metas = {keys.log: keys.meta for keys in map(PartitionKeys, range(partitions))}
 
-    async def parse_response(connection: Any, command: str | bytes, **options: Any) -> Any:
-        reply = await parse(connection, command, **options)
-        if command in GROUP_READS:
-            _run.set(run_reached_by(connection))
+    async def noted(log: str, read: Callable[[Any], object]) -> Any:
+        pipeline = noting.pipeline(transaction=False)
+        pipeline.hget(metas[log], "life")
+        read(pipeline)
+        life, reply = await pipeline.execute(raise_on_error=False)
+        for answer in (life, reply):
+            if isinstance(answer, Exception):
+                raise answer
+        _life.set(life.decode() if life else NO_LIFE)
         return reply
 
-    noting.parse_response = parse_response
+    async def xreadgroup(*, streams: dict[str, str], **call: Any) -> Any:
+        (log,) = streams
+        return await noted(log, lambda pipeline: pipeline.xreadgroup(streams=streams, **call))
+
+    async def xautoclaim(*, name: str, **call: Any) -> Any:
+        return await noted(name, lambda pipeline: pipeline.xautoclaim(name=name, **call))
+
+    noting.xreadgroup, noting.xautoclaim = xreadgroup, xautoclaim
 
 
-def run_of_batch() -> str:
-    """The run id of the server that has answered this task's last group read."""
-    return _run.get()
+def life_of_batch() -> str:
+    """The life in which this task's last group read was made."""
+    return _life.get()

@@ -23,24 +23,22 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Final
 
 from rich.console import Console
 from rich.progress import Progress as ProgressBar
-from sqlalchemy import Row, TextClause, text
+from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.persister.differences import Difference, compare, replace
+from services.persister.reproject import reproject
 from services.persister.schema import first_line, require_schema
-from services.persister.store import apply
-from shared.codec import decode_event
-from shared.errors import ArchiveUnavailable, CodecError, DeploymentError, HeadwaterError
+from shared.errors import ArchiveUnavailable, DeploymentError, HeadwaterError
 from shared.observability import configure_logging
 from shared.postgres import create_engine
-from shared.projection import Progress, Projection
 from shared.read_model import PROJECTED
 from shared.settings import Settings, load_settings
 
@@ -48,7 +46,6 @@ SCHEMA: Final = "rebuilding"
 LOCK_KEY: Final = 0x6865616477617465
 PASSES_MAX: Final = 3
 THREADS_PER_PAGE: Final = 200
-ROWS_PER_READ: Final = 500
 IDLE_SECONDS_MAX: Final = 30  # paused for longer, it loses its locks, and fails
 SAME, DIFFERENT, FAILED = 0, 1, 2
 
@@ -61,15 +58,6 @@ FROM (
 ) AS page LEFT JOIN threads USING (thread_id)
 ORDER BY thread_id
 """)
-STREAMS = text("""
-SELECT thread_id, stream_id, max(position), max(seq), count(*) FROM events
-WHERE thread_id = ANY(:thread_ids) GROUP BY thread_id, stream_id
-""")
-SAID = text("""
-SELECT thread_id, position, data::text AS data FROM events
-WHERE thread_id = ANY(:thread_ids) AND type <> 'token'
-""")
-
 Advance = Callable[[int], None]
 
 
@@ -82,12 +70,14 @@ async def rebuild(engine: AsyncEngine, advance: Advance) -> list[Difference]:
         async with _workshop(engine) as (connection, live):
             for _ in range(PASSES_MAX):
                 async for stale in _stale_threads(connection):
-                    advance(await _project(connection, stale))
+                    await reproject(connection, stale)
                     await connection.commit()
+                    advance(sum(stale.values()))
             tables = ", ".join(f"{live}.{table.name}" for table in PROJECTED)
             await connection.execute(text(f"LOCK TABLE {tables} IN SHARE ROW EXCLUSIVE MODE"))
             async for stale in _stale_threads(connection):
-                advance(await _project(connection, stale))
+                await reproject(connection, stale)
+                advance(sum(stale.values()))
             differences = await compare(connection, live, SCHEMA)
             await replace(connection, live, SCHEMA)
             await connection.commit()
@@ -142,39 +132,6 @@ async def _stale_threads(connection: AsyncConnection) -> AsyncGenerator[dict[str
         if stale:
             yield stale
         after = rows[-1].thread_id
-
-
-async def _project(connection: AsyncConnection, stale: Mapping[str, int]) -> int:
-    """Project all events of some threads, in place of what was projected; how many there are."""
-    names = {"thread_ids": list(stale)}
-    for table in PROJECTED:
-        remove = text(f"DELETE FROM {SCHEMA}.{table.name} WHERE thread_id = ANY(:thread_ids)")
-        await connection.execute(remove, names)
-    async for rows in _in_parts(connection, STREAMS, names):
-        await apply(connection, Projection(), [Progress(*row) for row in rows])
-    async for rows in _in_parts(connection, SAID, names):
-        await apply(connection, _projection(rows), [])
-    return sum(stale.values())
-
-
-def _projection(rows: Iterable[Row[Any]]) -> Projection:
-    projection = Projection()
-    for row in rows:
-        try:
-            projection.add(row.thread_id, row.position, decode_event(row.data))
-        except CodecError as error:
-            raise CodecError(f"{row.thread_id} at position {row.position}: {error}") from None
-    return projection
-
-
-async def _in_parts(
-    connection: AsyncConnection, statement: TextClause, parameters: dict[str, Any]
-) -> AsyncGenerator[Sequence[Row[Any]]]:
-    """The rows of a query, a bounded number at a time."""
-    options = {"yield_per": ROWS_PER_READ}
-    async with connection.stream(statement, parameters, execution_options=options) as result:
-        async for rows in result.partitions():
-            yield rows
 
 
 async def run(settings: Settings, console: Console) -> int:

@@ -1,7 +1,9 @@
 """Puts back into Redis what the archive knows and Redis has lost, and then lets writers in again.
 
-    closed partitions ─▶ one persister (advisory lock) ─▶ note the run: no batch of an earlier one
+    closed partitions ─▶ one persister (advisory lock) ─▶ note its life: no batch of an earlier one
                                                             │   is archived any more (``store``)
+                                                            ▼
+                                                          nothing behind a hole (``torn_threads``)
                                                             ▼
                                                           one snapshot of the archive
                                                             │ threads with events of the lost time
@@ -20,14 +22,14 @@ that Redis does not know at all, or whose command is gone, gets its command agai
 Failures
     Postgres away        Partitions stay closed: nobody knows what must not be given out again.
     Redis goes again     LogUnavailable; the next look begins anew. All of it may be repeated.
-    A hole in the archive (two losses at once)  What stands behind it is not put back.
+    A hole in the archive  Where an event was given up on. What stands behind it is not put back.
     This process dies    Postgres gives the lock to the next that asks.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, Collection, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, Final, cast
 
@@ -37,9 +39,9 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from services.persister import archived_threads
+from services.persister import archived_threads, torn_threads
 from services.persister.patience import happens
-from services.persister.statements import RESTORED_RUN
+from services.persister.statements import RESTORED
 from shared.continuity import NO_ID, Continuity
 from shared.deployment import prepare
 from shared.errors import ArchiveUnavailable, LogUnavailable
@@ -88,23 +90,33 @@ class Restore:
         closed = await self._continuity.closed()
         if not closed:
             return
-        run_id = await self._continuity.run_id()
         await prepare(self._redis, self._partitions)
         async with self._alone() as archive:
             if archive is None:
                 return
-            await archive.execute(RESTORED_RUN, {"partitions": closed, "run": run_id})
+            life = await self._continuity.begin_life(closed)
+            await archive.execute(RESTORED, {"partitions": closed, "life": life})
+        await self._cut_torn(set(closed))
         async with self._alone("REPEATABLE READ") as archive:
             if archive is None:
                 return
             found = await self._threads_of(archive, set(closed))
             restored = [await self._thread(archive, thread_id) for thread_id in found]
-            opened = await self._continuity.open(closed, run_id)
+            opened = await self._continuity.open(closed, life)
         events, jobs = (sum(counts) for counts in zip((0, 0), *restored, strict=True))
         log.warning(
             "partitions restored", partitions=closed, opened=opened, threads=len(found),
             events=events, jobs=jobs,
         )  # fmt: skip
+
+    async def _cut_torn(self, closed: Collection[int]) -> None:
+        async with self._alone() as archive:
+            if archive is None:
+                return
+            torn = self._within(await torn_threads.torn(archive), closed)
+            known = {thread_id: await self._position(thread_id) or 0 for thread_id in torn}
+            if events := await torn_threads.cut(archive, known):
+                log.warning("cut off behind a hole", threads=torn, events=events)
 
     async def forgotten_jobs(self) -> None:
         """Give a command to every job without an end that Redis has none for."""
@@ -163,7 +175,11 @@ class Restore:
         while page := await archived_threads.unfinished_jobs(archive, after):
             found.update(page.values())
             after = max(page)
-        return sorted(t for t in found if partition_of_thread(t, self._partitions) in closed)
+        return self._within(found, closed)
+
+    def _within(self, thread_ids: Iterable[str], partitions: Collection[int]) -> list[str]:
+        threads = ((partition_of_thread(each, self._partitions), each) for each in thread_ids)
+        return sorted(thread_id for partition, thread_id in threads if partition in partitions)
 
     async def _thread(self, archive: AsyncConnection, thread_id: str) -> tuple[int, int]:
         """How many events and jobs were put back."""
@@ -171,9 +187,8 @@ class Restore:
         thread = await archived_threads.archived_thread(archive, thread_id)
         if thread is None:
             return 0, 0
-        with translate():
-            known = await cast("Any", self._redis).hget(keys.thread(thread_id), "position")
-        position = int(known if known is not None else thread.position)
+        known = await self._position(thread_id)
+        position = thread.position if known is None else known
         streams, restored = set[str](), (0, 0)
         while True:
             behind = await archived_threads.events_behind(archive, thread_id, position)
@@ -202,6 +217,13 @@ class Restore:
             whole = {thread_id: thread.position}
             await self._retention.report(keys.partition, "archived", whole, finished_jobs=over)
         return restored
+
+    async def _position(self, thread_id: str) -> int | None:
+        """As Redis knows it."""
+        keys = PartitionKeys(partition_of_thread(thread_id, self._partitions))
+        with translate():
+            known = await cast("Any", self._redis).hget(keys.thread(thread_id), "position")
+        return None if known is None else int(known)
 
     @asynccontextmanager
     async def _alone(

@@ -73,16 +73,16 @@ ON CONFLICT (partition) DO UPDATE SET
   END,
   event_count = known.event_count + excluded.event_count,
   updated_at = excluded.updated_at
-WHERE known.run IS NULL OR known.run = :run
+WHERE known.life IS NULL OR known.life = :life
 RETURNING partition
 """)
 
 # Waits for the transactions that have written their checkpoint, and refuses those that have not.
-RESTORED_RUN = text("""
-INSERT INTO checkpoints (partition, log_ms, log_n, event_count, updated_at, run)
-SELECT partition, 0, 0, 0, now(), :run
+RESTORED = text("""
+INSERT INTO checkpoints (partition, log_ms, log_n, event_count, updated_at, life)
+SELECT partition, 0, 0, 0, now(), :life
 FROM unnest(CAST(:partitions AS smallint[])) AS partition ORDER BY partition
-ON CONFLICT (partition) DO UPDATE SET run = excluded.run
+ON CONFLICT (partition) DO UPDATE SET life = excluded.life
 """)
 
 

@@ -7,7 +7,7 @@ Failures
     RefusedEvent        Postgres will never take one of the entries: find it (``project_events``).
                         Or the archive has another event in its place, as happens when Redis has
                         lost events that were archived, and gives their numbers out again.
-    StaleBatch          It was read from an earlier run of Redis, which may have forgotten it.
+    StaleBatch          It was read in an earlier life of Redis, which may have forgotten it.
     ArchiveUnavailable  Everything else, from a lost connection to a full disk: nothing is stored
                         (or the reply to the commit was lost, which repeating shows); wait.
     Meeting another persister's transaction badly is tried again here, CONFLICT_TRIES_MAX times.
@@ -66,21 +66,21 @@ class Archived:
 
 
 class StaleBatch(HeadwaterError):
-    """The partition has been restored for another run of Redis since the batch was read."""
+    """The partition has been restored since the batch was read, or the batch is of a closed one."""
 
 
 class Store:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
-    async def commit(self, partition: int, batch: Batch, run: str) -> Archived:
-        """Archive and project a batch that was read from that run of Redis.
+    async def commit(self, partition: int, batch: Batch, life: str) -> Archived:
+        """Archive and project a batch that was read in that life of Redis.
 
         Raises RefusedEvent, StaleBatch, ArchiveUnavailable.
         """
         for _ in range(CONFLICT_TRIES_MAX):
             try:
-                return await self._commit(partition, batch, run)
+                return await self._commit(partition, batch, life)
             except _Conflict:
                 continue
         raise ArchiveUnavailable(f"Postgres: {CONFLICT_TRIES_MAX} conflicts in a row")
@@ -93,7 +93,7 @@ class Store:
         if read_only == "on":
             raise ArchiveUnavailable("Postgres is unavailable: it is read-only")
 
-    async def _commit(self, partition: int, batch: Batch, run: str) -> Archived:
+    async def _commit(self, partition: int, batch: Batch, life: str) -> Archived:
         with _translated():
             async with asyncio.timeout(TRANSACTION_SECONDS_MAX), self._engine.begin() as connection:
                 streams = await _archive(connection, batch)
@@ -103,8 +103,8 @@ class Store:
                 merged = await apply(connection, batch.read_model, streams)
                 log_ms, log_n = batch.last
                 at = {"partition": partition, "log_ms": log_ms, "log_n": log_n, "added": added}
-                if await connection.scalar(CHECKPOINT, {**at, "run": run}) is None:
-                    raise StaleBatch(f"read from an earlier run of Redis: {run}")
+                if await connection.scalar(CHECKPOINT, {**at, "life": life}) is None:
+                    raise StaleBatch(f"read in an earlier life of Redis: {life}")
         return Archived(added, _whole_threads(merged[threads]), _finished_jobs(merged[jobs]))
 
 

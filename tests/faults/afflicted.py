@@ -1,4 +1,7 @@
-"""Faults that strike from inside a service: what no signal and no proxy can bring about."""
+"""Faults that strike from inside a service: what no signal and no proxy can bring about.
+
+A service is imported by the patch that changes it, so that no other has to load it.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +12,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from services.api.channels import Channels
-from services.orchestrator.heartbeat import Heartbeat
-from services.persister.store import Store
-
 PUBLISHES_PER_LOSS = 5
 CRASHES_MAX = 4  # of all persisters of a cluster together
+COMMIT_SECONDS = 0.4
 
 
 def deaf_worker() -> None:
     """A zombie that is not told: it renews its leases, and hears nothing of their loss."""
+    from services.orchestrator.heartbeat import Heartbeat
 
     async def wait_for_ever(*_: Any) -> None:
         await asyncio.Event().wait()
@@ -30,8 +31,23 @@ def deaf_worker() -> None:
     cast("Any", Heartbeat)._beat = beat
 
 
+def heir() -> None:
+    """A worker that takes over what others leave, and nothing new."""
+    from services.orchestrator.consumer import Consumer
+
+    subscribe = cast("Any", Consumer)._subscribe
+
+    def reclaim_only(self: Any, keys: Any, **source: Any) -> None:
+        if "min_idle_time" in source:
+            subscribe(self, keys, **source)
+
+    cast("Any", Consumer)._subscribe = reclaim_only
+
+
 def lossy_ear() -> None:
     """A gateway that misses every fifth publish."""
+    from services.api.channels import Channels
+
     tell, heard = Channels._tell, 0
 
     def forgetful(self: Any, message: Any) -> None:
@@ -47,6 +63,8 @@ def lossy_ear() -> None:
 
 def crash_after_commit() -> None:
     """A persister that dies between its commit and its acknowledgement, CRASHES_MAX times."""
+    from services.persister.store import Store
+
     commit = Store.commit
     folder = Path(os.environ["HEADWATER_DATA_DIR"])
 
@@ -63,6 +81,20 @@ def crash_after_commit() -> None:
     cast("Any", Store).commit = fatal
 
 
+def slow_archive() -> None:
+    """A persister whose commits take so long that more is always waiting for it."""
+    from services.persister.store import Store
+
+    commit = Store.commit
+
+    async def slow(self: Any, *batch: Any) -> Any:
+        await asyncio.sleep(COMMIT_SECONDS)
+        return await commit(self, *batch)
+
+    cast("Any", Store).commit = slow
+
+
 AFFLICTIONS: dict[str, Callable[[], None]] = {
-    patch.__name__: patch for patch in (deaf_worker, lossy_ear, crash_after_commit)
+    patch.__name__: patch
+    for patch in (deaf_worker, heir, lossy_ear, crash_after_commit, slow_archive)
 }

@@ -16,6 +16,7 @@ AGENTS = {
     "drip": "fake:tokens=60,delay_ms=100",
     "echo": "fake:echo",
     "reluctant": "fake:tokens=400,first_ms=4000,delay_ms=15",
+    "hesitant": "fake:tokens=150,first_ms=1000,delay_ms=15",
     "silent-once": "fake:tokens=400,delay_ms=15,hang_after=5,times=1",
 }
 

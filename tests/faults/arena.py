@@ -27,7 +27,7 @@ from tests.faults.history import History, Record, load
 from tests.faults.logs import Logs
 from tests.faults.nemeses import Nemeses
 from tests.faults.oracle import Violation, check
-from tests.faults.workload import Workload
+from tests.faults.workload import Job, Workload
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,10 @@ class Row:
         that a client may be answered with, or an invariant that cannot hold (say why, there)."""
         facts = {"status": sorted(status), "codes": sorted(codes), "waived": sorted(waived)}
         self.history.add("expect", **facts)
+
+    def doom(self, job: Job, *status: str) -> None:
+        """Declare that this job ends so, and must not end as others do."""
+        self.history.add("fate", job_id=job.job_id, status=sorted(status))
 
     async def judge(self) -> list[Violation]:
         """Wait for the end of it all, collect, and ask the oracle."""

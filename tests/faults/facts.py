@@ -73,10 +73,30 @@ class Facts:
         )
 
     @property
+    def fates(self) -> dict[str, set[str]]:
+        """The jobs that were declared to end in a way of their own."""
+        return {one["job_id"]: set(one["status"]) for one in self.of["fate"]}
+
+    @property
     def cancelled(self) -> set[str]:
         """The jobs that somebody asked to cancel."""
         paths = [one["path"].split("/") for one in self.requests if one["method"] == "POST"]
         return {path[3] for path in paths if path[2] == "jobs" and path[-1] == "cancel"}
+
+    def keys_lost(self, user: str) -> int:
+        """How often a loss came between a question without an answer and its repetition: keys are
+        not archived, so both may have become jobs."""
+        asked: dict[str, list[Record]] = defaultdict(list)
+        for one in self.requests:
+            if one.get("key") and one["user"] == user:
+                asked[one["key"]].append(one)
+        losses = [one["t"] for one in self.of["loss"]]
+        return sum(
+            min(map(_began, requests)) <= loss < requests[-1]["t"]
+            for requests in asked.values()
+            for loss in losses
+            if len(requests) > 1
+        )
 
     @property
     def viewed(self) -> dict[str, list[Event]]:
@@ -122,15 +142,43 @@ def held_good(records: Sequence[Record]) -> Iterator[Record]:
     again, and the jobs that nobody knew after it (`loss`) and nobody knows now (404)."""
     restarts = {one["viewer"]: one["connection"] for one in records if one["kind"] == "restart"}
     unknown = {one["job_id"] for one in records if one["kind"] == "job" and one["status"] == 404}
-    lost = {job for one in records if one["kind"] == "loss" for job in one["forgotten"]}
-    gone = lost & unknown
+    gone = _lost(records) & unknown
+    deserted = _deserted(records, gone)
     void = {one["viewer"] for one in records if one["kind"] == "connect" and one["job_id"] in gone}
     for one in records:
         seen_before = one.get("connection", 0) <= restarts.get(one.get("viewer", ""), -1)
         named = {one.get("job_id"), (one.get("answer") or {}).get("job_id")}
         named.update(one.get("path", "").split("/"))
-        if not (seen_before or one.get("viewer") in void or named & gone):
+        refused = one.get("status") == 404 and one.get("thread_id") in deserted
+        if not (seen_before or refused or one.get("viewer") in void or named & gone):
             yield one
+
+
+def _lost(records: Sequence[Record]) -> set[str]:
+    """The jobs that a loss may have cost. The answer to a question of before may come after it."""
+    lost: set[str] = set()
+    for loss in (one for one in records if one["kind"] == "loss"):
+        lost.update(loss["forgotten"])
+        under_way = {
+            (one.get("answer") or {}).get("job_id", "")
+            for one in records
+            if one["kind"] == "request" and one.get("key") and _began(one) <= loss["t"] < one["t"]
+        }
+        lost |= under_way - set(loss["known"])
+    return lost
+
+
+def _deserted(records: Sequence[Record], gone: set[str]) -> set[str]:
+    """The threads that went with all their jobs."""
+    jobs_of: dict[str, set[str]] = defaultdict(set)
+    for one in records:
+        if one["kind"] == "request" and one.get("key") and (one.get("answer") or {}).get("job_id"):
+            jobs_of[one["answer"]["thread_id"]].add(one["answer"]["job_id"])
+    return {thread for thread, jobs in jobs_of.items() if jobs <= gone}
+
+
+def _began(request: Record) -> float:
+    return request["t"] - request.get("ms", 0.0) / 1000
 
 
 def _entries(records: Iterable[Record]) -> dict[str, dict[Place, Record]]:

@@ -6,13 +6,14 @@ Every record has `t`, seconds since the test began, and `kind`:
 |----------|------------------------------------------------------------------|------------|
 | row      | name, seed                                                       | arena      |
 | expect   | status, codes, waived: what this row does not hold to the rules  | arena      |
+| fate     | job_id, status: how this job ends, and not as others do          | arena      |
 | fault    | name, phase (begin, end)                                         | nemeses    |
-| request  | user, gateway, method, path, key, body, status or error … | workload |
+| request  | user, gateway, method, path, key, body, thread_id, status or error … | workload |
 | connect  | viewer, connection, job_id, gateway, after                       | workload   |
 | event    | viewer, connection, event                                        | workload   |
 | cut      | viewer, connection, why                                          | workload   |
 | restart  | viewer, connection: what it was given up to there is void        | workload   |
-| loss     | bytes, forgotten: the accepted jobs that nobody knows after it   | lost_tail  |
+| loss     | bytes, forgotten: the accepted jobs that nobody knows after it; known | lost_tail |
 | quiet    | groups: [{group, partition, pending, unread}], seconds           | collect    |
 | tail     | status of one of the last three questions                        | collect    |
 | job      | job_id, status (HTTP), body                                      | collect    |

@@ -10,6 +10,7 @@ Every script that writes is one transaction in the file, so it is cut behind one
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections import deque
 from collections.abc import AsyncGenerator
@@ -22,12 +23,13 @@ import psycopg
 from infra.local.cluster import LocalCluster
 from tests.faults.arena import Row
 from tests.faults.oracle import FINAL
-from tests.faults.workload import Job
 
 LOOK_SECONDS = 0.02
 SETTLED_SECONDS = 0.3  # a persister commits what it has in hand
 END_OF_SCRIPT = b"\r\n$4\r\nEXEC\r\n"
-KNOWN = "SELECT job_id, status FROM jobs WHERE job_id = ANY(%s)"
+FORGET_ALL = re.compile(rb"\r\nflush(all|db)\r\n", re.IGNORECASE)
+JOB = re.compile(rb"job_[0-9a-z]+")
+KNOWN = "SELECT job_id, status FROM jobs WHERE owner = ANY(%s)"
 
 
 @dataclass
@@ -56,7 +58,7 @@ async def lost_tail(row: Row, *, seconds: float = 1.0) -> AsyncGenerator[Loss]:
         )
         await asyncio.sleep(SETTLED_SECONDS)
         held = await asyncio.to_thread(_cut, append_only_file(row.cluster), kept, loss)
-        _tell(row, loss, await asyncio.to_thread(_archived, row.cluster, row.users.jobs), held)
+        _tell(row, loss, await asyncio.to_thread(_archived, row.cluster, row.users.users), held)
 
 
 @asynccontextmanager
@@ -65,14 +67,16 @@ async def forgetting(row: Row) -> AsyncGenerator[None]:
     async with row.faults.lasting("forget everything"):
         yield
         await asyncio.sleep(SETTLED_SECONDS)
-    _tell(row, Loss(), await asyncio.to_thread(_archived, row.cluster, row.users.jobs), b"")
+    _tell(row, Loss(), await asyncio.to_thread(_archived, row.cluster, row.users.users), b"")
 
 
 def _tell(row: Row, loss: Loss, known: dict[str, str], held: bytes) -> None:
-    """Say what the loss has cost; who was given an end that nobody knows begins again."""
-    ids = {job.job_id for job in row.users.jobs}
-    loss.forgotten = frozenset(i for i in ids if i not in known and i.encode() not in held)
-    row.history.add("loss", bytes=loss.bytes, forgotten=sorted(loss.forgotten))
+    """Say what the loss has cost; who has no end yet, or one that nobody knows, begins again."""
+    ids = known.keys() | {name.decode() for name in JOB.findall(held)}
+    loss.forgotten = frozenset(job.job_id for job in row.users.jobs) - ids
+    facts = {"forgotten": sorted(loss.forgotten), "known": sorted(ids)}
+    row.history.add("loss", bytes=loss.bytes, **facts)
+    row.users.doubt()
     for viewer in row.users.viewers:
         if viewer.is_done and not _has_end(viewer.job.job_id, known, held):
             row.users.begin_again(viewer)
@@ -91,21 +95,20 @@ async def _watch(path: Path, sizes: deque[tuple[float, int]]) -> None:
 
 
 def _cut(path: Path, size: int, loss: Loss) -> bytes:
-    """Shorten the file to whole scripts within `size` bytes; what is left of it."""
+    """Shorten the file to whole scripts within `size` bytes; what it still says of what is held."""
     content = path.read_bytes()
     end = content.rfind(END_OF_SCRIPT, 0, size)
     kept = content[: end + len(END_OF_SCRIPT)] if end >= 0 else content[:size]
     with path.open("r+b") as file:
         file.truncate(len(kept))
     loss.bytes = len(content) - len(kept)
-    return kept
+    return kept[max((found.end() for found in FORGET_ALL.finditer(kept)), default=0) :]
 
 
-def _archived(cluster: LocalCluster, jobs: list[Job]) -> dict[str, str]:
-    """The status of each job that the archive knows."""
-    ids = [job.job_id for job in jobs]
+def _archived(cluster: LocalCluster, users: set[str]) -> dict[str, str]:
+    """The status of each job of these users that the archive knows."""
     with psycopg.connect(cluster.database_url, autocommit=True) as postgres:
-        return dict(postgres.execute(KNOWN, (ids,)).fetchall())
+        return dict(postgres.execute(KNOWN, (sorted(users),)).fetchall())
 
 
 def _has_end(job_id: str, known: dict[str, str], held: bytes) -> bool:

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from infra.local.cluster import LocalCluster
 from infra.local.machine import free_port
@@ -22,25 +23,29 @@ from infra.local.plan import Plan
 from infra.local.postgres import postgres_url
 from infra.local.state import load_identity, save_identity
 from infra.local.valkey import find_server, valkey_url
-from tests.faults.agents import write_agents
 from tests.support.proxy import Proxy
 
-REDIS, POSTGRES = "valkey", "postgres"
+REDIS, POSTGRES, MODEL = "valkey", "postgres", "model"
+Link = tuple[str, str]  # who speaks, and to whom
 LINKS = (
     *(("orchestrator-1", REDIS), ("orchestrator-2", REDIS), ("persister-1", REDIS)),
     *(("api-1", REDIS), ("orchestrator-1", POSTGRES), ("orchestrator-2", POSTGRES)),
     *(("persister-1", POSTGRES), ("api-1", POSTGRES)),
 )
-VARIABLES = {REDIS: "HEADWATER_REDIS_URL", POSTGRES: "HEADWATER_DATABASE_URL"}
+VARIABLES = {
+    REDIS: "HEADWATER_REDIS_URL",
+    POSTGRES: "HEADWATER_DATABASE_URL",
+    MODEL: "HEADWATER_LLM_BASE_URL",
+}
 CALL_SECONDS_MAX = 10.0
 
 
 @dataclass(frozen=True)
 class Network:
-    """`proxies` by who speaks and to whom. Only numbers may be set from another thread."""
+    """The proxies by link. Only numbers may be set from another thread."""
 
     cluster: LocalCluster
-    proxies: dict[tuple[str, str], Proxy]
+    proxies: dict[Link, Proxy]
     call: Callable[[Callable[[], object]], None]  # runs a function in the proxies' loop
 
     def heal(self) -> None:
@@ -52,26 +57,28 @@ class Network:
 
 
 @contextmanager
-def networked(plan: Plan, folder: Path) -> Generator[Network]:
-    """The cluster, with every link healthy: two workers, one gateway, one persister."""
+def networked(plan: Plan, folder: Path, links: Sequence[Link] = LINKS) -> Generator[Network]:
+    """The cluster of those who speak in `links`, with every link healthy. Without any `links`: two
+    workers, one gateway, one persister."""
     identity = load_identity(folder)
     for name in (REDIS, POSTGRES):
         identity.ports[name] = free_port()
     redis = valkey_url(identity.ports[REDIS], identity.secret(REDIS))
     postgres = postgres_url(identity.ports[POSTGRES], identity.secret(POSTGRES))
-    urls = {REDIS: redis, POSTGRES: postgres}
+    urls = {REDIS: redis, POSTGRES: postgres, MODEL: str(plan.llm_base_url)}
+    ports = {server: urlsplit(url).port or 0 for server, url in urls.items()}
     save_identity(folder, identity)
-    write_agents(folder / "agents.json")
-    with _loop() as call, _proxies(call, identity.ports) as proxies:
-        env_of: dict[str, dict[str, str]] = {}
+    speakers = {speaker for speaker, _ in links}
+    with _loop() as call, _proxies(call, links, ports) as proxies:
+        env_of = {name: {**plan.env_of.get(name, {})} for name in speakers}
         for (service, server), proxy in proxies.items():
-            env_of.setdefault(service, {"HEADWATER_CONSUMER_NAME": service})
+            env_of[service]["HEADWATER_CONSUMER_NAME"] = service
             env_of[service][VARIABLES[server]] = proxy.url(urls[server])
         own = replace(
             plan,
             data_dir=folder,
-            apis=1,
-            persisters=1,
+            apis=sum(name.startswith("api-") for name in speakers),
+            persisters=sum(name.startswith("persister-") for name in speakers),
             env_of=env_of,
             redis_server=_patient_server(folder, plan.redis_server or find_server()),
         )
@@ -112,9 +119,9 @@ def _loop() -> Generator[Callable[[Callable[[], object]], None]]:
 
 @contextmanager
 def _proxies(
-    call: Callable[[Callable[[], object]], None], ports: dict[str, int]
-) -> Generator[dict[tuple[str, str], Proxy]]:
-    proxies = {(service, server): Proxy("127.0.0.1", ports[server]) for service, server in LINKS}
+    call: Callable[[Callable[[], object]], None], links: Sequence[Link], ports: dict[str, int]
+) -> Generator[dict[Link, Proxy]]:
+    proxies = {(name, server): Proxy("127.0.0.1", ports[server]) for name, server in links}
     stack = AsyncExitStack()
     for proxy in proxies.values():
         call(partial(stack.enter_async_context, proxy))

@@ -121,7 +121,8 @@ def kept(facts: Facts) -> Found:
 
 
 def _uninvited(facts: Facts) -> Found:
-    """Jobs that nobody was told of: as many as there are keys without an answer, at most."""
+    """Jobs that nobody was told of: as many as there are keys without an answer, at most, or keys
+    that were repeated after Redis had lost them."""
     asked: dict[str, set[str]] = defaultdict(set)
     answered: dict[str, set[str]] = defaultdict(set)
     for request in facts.requests:
@@ -132,7 +133,7 @@ def _uninvited(facts: Facts) -> Found:
     for one in facts.of["owned"]:
         user, known = one["user"], set(one["job_ids"])
         extra = known - set(facts.accepted)
-        if len(extra) > len(asked[user] - answered[user]):
+        if len(extra) > len(asked[user] - answered[user]) + facts.keys_lost(user):
             yield Violation(4, user, f"jobs that were not asked for: {sorted(extra)}")
 
 
@@ -234,7 +235,7 @@ CHECKS: tuple[Callable[[Facts], Found], ...] = (
 
 def _allowed(job_id: str, facts: Facts) -> set[str]:
     cancelled = {"cancelled"} if job_id in facts.cancelled else set[str]()
-    return {"done"} | cancelled | facts.expected.statuses
+    return cancelled | facts.fates.get(job_id, {"done"} | facts.expected.statuses)
 
 
 def _text(events: Sequence[Event]) -> str:

@@ -1,7 +1,8 @@
 """Takes one mechanism out of a service, so that a test can see that it is needed.
 
 Scripts are edited on their way into the process; everything else is a method put in another's
-place. An edit that no longer fits its script fails at once.
+place. An edit that no longer fits its script fails at once. A service is imported by the patch that
+changes it, so that no other has to load it.
 """
 
 from __future__ import annotations
@@ -13,9 +14,6 @@ from typing import Any, cast
 
 from sqlalchemy import text
 
-from services.api import follower
-from services.orchestrator.heartbeat import Heartbeat
-from services.persister import store
 from shared.redis_scripts import Script
 
 _edits: dict[str, list[tuple[str, str]]] = defaultdict(list)
@@ -75,11 +73,14 @@ def terminal_once() -> None:
 
 def heartbeat() -> None:
     """No lease is ever renewed."""
+    from services.orchestrator.heartbeat import Heartbeat
+
     cast("Any", Heartbeat)._beat = lambda *_: None
 
 
 def reread() -> None:
     """A follower takes what it hears for all there is."""
+    from services.api import follower
 
     def offer(self: Any, records: list[Any], size: int) -> None:
         if not self._behind:
@@ -101,6 +102,8 @@ def reread() -> None:
 
 def idempotence() -> None:
     """Every delivery of an event counts as an event."""
+    from services.persister import store
+
     counted = "count(*) AS added FROM added"
     archive = str(store.ARCHIVE)
     assert archive.count(counted) == 1

@@ -15,6 +15,7 @@ import json
 import random
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from types import TracebackType
@@ -112,6 +113,7 @@ class Requests:
         if key:
             headers["Idempotency-Key"] = key
             facts |= {"key": key, "body": hashlib.sha256(json.dumps(body).encode()).hexdigest()[:8]}
+            facts |= {"thread_id": (body or {}).get("thread_id")}
         began = time.monotonic()
         try:
             async with (
@@ -129,16 +131,20 @@ class Requests:
         return reply
 
     async def read(self, job_id: str, user: str, after: int) -> list[Event]:
-        """One stream behind a place, of a job that is over. Not recorded; may raise as aiohttp."""
+        """One stream behind a place, of a job that is over: what comes before it ends, or before
+        REPLY_SECONDS_MAX. Not recorded; may raise as aiohttp."""
         path = f"/v1/jobs/{job_id}/events?after={after}"
         headers = self.headers_of(user)
         base = self.next_url()
-        async with (
-            asyncio.timeout(REPLY_SECONDS_MAX),
-            self.session.get(base + path, headers=headers) as response,
-        ):
-            response.raise_for_status()
-            events = [event async for event in parse_sse(response.content)]
+        events: list[Event] = []
+        with suppress(TimeoutError):
+            async with (
+                asyncio.timeout(REPLY_SECONDS_MAX),
+                self.session.get(base + path, headers=headers) as response,
+            ):
+                response.raise_for_status()
+                async for event in parse_sse(response.content):
+                    events.append(event)
         return [{k: v for k, v in event.items() if k != "id"} for event in events]
 
     def next_url(self) -> str:

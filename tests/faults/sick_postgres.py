@@ -14,7 +14,8 @@ from tests.faults.arena import Row
 
 BLOCKED_SECONDS_MAX = 10.0
 POLL_SECONDS = 0.05
-WRITABLE = "-c default_transaction_read_only=off"
+# To wait for a lock is given up by the server: who is cancelled leaves the session behind.
+OPTIONS = "-c default_transaction_read_only=off -c lock_timeout=3s"
 BLOCKED = """
 SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND pid <> pg_backend_pid()
 """
@@ -91,4 +92,4 @@ async def _administer(cluster: LocalCluster, *statements: sql.SQL | sql.Composed
 
 
 async def _session(cluster: LocalCluster) -> psycopg.AsyncConnection:
-    return await psycopg.AsyncConnection.connect(cluster.database_url, options=WRITABLE)
+    return await psycopg.AsyncConnection.connect(cluster.database_url, options=OPTIONS)

@@ -30,9 +30,13 @@ async def slow_clients(
     url: str, path: str, token: str, *, silent: int, trickling: int
 ) -> AsyncGenerator[None]:
     """So many clients that ask for a stream: some read nothing of it, some a byte a second."""
-    sockets = [await _asked(url, path, token) for _ in range(silent + trickling)]
-    reading = [asyncio.create_task(_trickle(one)) for one in sockets[silent:]]
+    sockets: list[socket.socket] = []
+    reading: list[asyncio.Task[None]] = []
     try:
+        for number in range(silent + trickling):
+            sockets.append(await _asked(url, path, token))
+            if number >= silent:
+                reading.append(asyncio.create_task(_trickle(sockets[-1])))
         yield
     finally:
         for task in reading:
@@ -69,9 +73,13 @@ async def _asked(url: str, path: str, token: str) -> socket.socket:
     parts = urlsplit(url)
     head = f"GET {path} HTTP/1.1\r\nHost: {parts.netloc}\r\nAuthorization: Bearer {token}"
     loop = asyncio.get_running_loop()
-    async with asyncio.timeout(CONNECT_SECONDS_MAX):
-        await loop.sock_connect(client, (parts.hostname, parts.port))
-        await loop.sock_sendall(client, f"{head}\r\n\r\n".encode())
+    try:
+        async with asyncio.timeout(CONNECT_SECONDS_MAX):
+            await loop.sock_connect(client, (parts.hostname, parts.port))
+            await loop.sock_sendall(client, f"{head}\r\n\r\n".encode())
+    except BaseException:
+        client.close()
+        raise
     return client
 
 

@@ -1,10 +1,10 @@
 """The storm: people go on asking while faults strike by seed, several at a time.
 
-    askers ───▶ question, two viewers, now and then a cancel, sometimes in a thread that is busy
-    weather ──▶ a fault, a pause, a fault …   FAULTS_AT_ONCE_MAX at a time, one at a time per part
+    questions ──▶ asked, watched by one or two, now and then cancelled, or in a thread that is busy
+    strikes ────▶ a fault, a pause, a fault …   FAULTS_AT_ONCE_MAX at a time, one at a time per part
 
-Which fault strikes, whom, when and for how long follows from the row's random source; what the
-system makes of it is its own affair.
+Both follow from the seed (forecast.py), each in its order. One that finds no room waits until there
+is some; what the system makes of it all is its own affair.
 """
 
 from __future__ import annotations
@@ -12,154 +12,115 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Callable
 from typing import Final
 
-from shared.keys import PartitionKeys
-from shared.redis_client import RedisError, connect
-from tests.faults import poison
 from tests.faults.arena import Row
-from tests.faults.slow_clients import slow_clients
+from tests.faults.forecast import Question, Strike, questions, strikes
+from tests.faults.requests import NotAccepted, Refused
+from tests.faults.weather import Weather
 from tests.faults.workload import Job
 
-FAULTS_AT_ONCE_MAX: Final = 3
+FAULTS_AT_ONCE_MAX: Final = 4
 STREAMS_MAX: Final = 14
-BETWEEN_ASKS_SECONDS: Final = (0.2, 0.9)
-BETWEEN_FAULTS_SECONDS: Final = (0.2, 1.5)
-FROZEN_SECONDS: Final = (0.5, 4.0)  # less than a lease, and more
-AWAY_SECONDS: Final = (0.2, 5.0)
-SLOW_SECONDS: Final = 3.0
-CANCELLED: Final = 0.15  # of the questions
-IN_A_KNOWN_THREAD: Final = 0.3
-AGENTS: Final = ("quick", "steady", "slow", "slow", "steady-long", "long")
-SERVICES: Final = tuple(
-    f"{kind}-{number}" for kind in ("api", "orchestrator", "persister") for number in (1, 2)
-)
-
-Fault = Callable[[], Awaitable[None]]
+ASKS_AT_ONCE_MAX: Final = 4
+WAITING_IN_A_THREAD_MAX: Final = 3
+LOOK_SECONDS: Final = 0.02
 
 
 class Storm:
-    """One storm over a row."""
+    """One storm over a row. `counts`: how often each kind of fault has struck."""
 
-    def __init__(self, row: Row) -> None:
+    def __init__(self, row: Row, weather: Weather, seed: int) -> None:
         self._row = row
-        self._random: random.Random = row.random
-        self._struck: set[str] = set()  # the parts that a fault is at
-        self.counts: dict[str, int] = {}
+        self._weather = weather
+        self._questions = questions(random.Random(f"{seed} questions"))
+        self._strikes = strikes(random.Random(f"{seed} strikes"))
+        self._struck: set[Strike] = set()  # the faults at work
+        self._asking = 0
+        self._end = 0.0
+        self.counts: Counter[str] = Counter()
+        self.agents: Counter[str] = Counter()
 
     async def rage(self, seconds: float) -> None:
         """Let it rage for so long, and wait until the last fault is over."""
-        end = time.monotonic() + seconds
+        self._end = time.monotonic() + seconds
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._ask_until(end))
-            group.create_task(self._strike_until(end))
+            group.create_task(self._ask(group))
+            group.create_task(self._strike(group))
 
     # ── people ─────────────────────────────────────────────────────────────────────────────────
 
-    async def _ask_until(self, end: float) -> None:
-        users = self._row.users
-        async with asyncio.TaskGroup() as cancels:
-            while time.monotonic() < end:
-                await self._pause(BETWEEN_ASKS_SECONDS)
-                if sum(not viewer.is_done for viewer in users.viewers) >= STREAMS_MAX:
-                    continue
-                known = users.jobs and self._random.random() < IN_A_KNOWN_THREAD
-                thread = {"thread_id": self._random.choice(users.jobs).thread_id} if known else {}
-                number = len(users.jobs)
-                job = await users.ask(
-                    f"question {number}", agent=self._random.choice(AGENTS), **thread
-                )
-                for _ in range(self._random.choice((1, 1, 2))):
-                    users.watch(job)
-                if self._random.random() < CANCELLED:
-                    cancels.create_task(self._cancel(job))
+    async def _ask(self, group: asyncio.TaskGroup) -> None:
+        for question in self._questions:
+            await asyncio.sleep(question.pause)
+            if not await self._until(self._somebody_is_free):
+                return
+            self._asking += 1
+            group.create_task(self._one(question))
 
-    async def _cancel(self, job: Job) -> None:
-        await self._pause((0.0, 3.0))
-        await self._row.users.cancel(job)
+    def _somebody_is_free(self) -> bool:
+        watching = sum(not viewer.is_done for viewer in self._row.users.viewers)
+        return self._asking < ASKS_AT_ONCE_MAX and watching < STREAMS_MAX
+
+    async def _one(self, question: Question) -> None:
+        users = self._row.users
+        thread = {} if question.thread is None else self._thread(question.thread)
+        query = f"question {self.agents.total()}"
+        self.agents[question.agent] += 1
+        try:
+            job = await users.ask(query, agent=question.agent, **thread)
+        except (Refused, NotAccepted):  # the oracle has to say whether that was right
+            return
+        finally:
+            self._asking -= 1
+        if question.fails:
+            self._row.doom(job, "failed")
+        for _ in range(question.viewers):
+            users.watch(job)
+        await asyncio.gather(*(self._cancel(job, seconds) for seconds in question.cancels))
+
+    def _thread(self, place: float) -> dict[str, str]:
+        """One of the known threads, but for those in which many wait already."""
+        users = self._row.users
+        waiting = Counter(one.job.thread_id for one in users.viewers if not one.is_done)
+        known = [job.thread_id for job in users.jobs]
+        known = [thread for thread in known if waiting[thread] < WAITING_IN_A_THREAD_MAX]
+        return {"thread_id": known[int(place * len(known))]} if known else {}
+
+    async def _cancel(self, job: Job, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        try:
+            await self._row.users.cancel(job)
+        except (Refused, NotAccepted):
+            return
 
     # ── weather ────────────────────────────────────────────────────────────────────────────────
 
-    async def _strike_until(self, end: float) -> None:
-        async with asyncio.TaskGroup() as faults:
-            while time.monotonic() < end:
-                await self._pause(BETWEEN_FAULTS_SECONDS)
-                name = self._random.choice(list(self._faults))
-                target, strike = self._faults[name]()
-                if target in self._struck or len(self._struck) >= FAULTS_AT_ONCE_MAX:
-                    continue
-                self.counts[name] = self.counts.get(name, 0) + 1
-                self._struck.add(target)
-                faults.create_task(self._strike(target, strike))
+    async def _strike(self, group: asyncio.TaskGroup) -> None:
+        for strike in self._strikes:
+            await asyncio.sleep(strike.pause)
+            if not await self._until(lambda strike=strike: self._has_room(strike)):
+                return
+            self.counts[strike.name] += 1
+            self._struck.add(strike)
+            group.create_task(self._let(strike))
 
-    async def _strike(self, target: str, strike: Fault) -> None:
+    def _has_room(self, strike: Strike) -> bool:
+        taken = any(strike.parts & other.parts for other in self._struck)
+        return not taken and len(self._struck) < FAULTS_AT_ONCE_MAX
+
+    async def _let(self, strike: Strike) -> None:
         try:
-            with suppress(ProcessLookupError):  # it is down already
-                await strike()
+            await self._weather.strike(strike)
         finally:
-            self._struck.discard(target)
+            self._struck.discard(strike)
 
-    @property
-    def _faults(self) -> dict[str, Callable[[], tuple[str, Fault]]]:
-        """By name: draws whom it strikes, and how."""
-        return {
-            "kill": self._kill,
-            "terminate": self._terminate,
-            "freeze": self._freeze,
-            "kill redis": lambda: ("valkey", self._once("valkey", self._row.faults.kill)),
-            "kill postgres": lambda: ("postgres", self._once("postgres", self._row.faults.kill)),
-            "redis away": lambda: self._away("valkey"),
-            "postgres away": lambda: self._away("postgres"),
-            "service away": lambda: self._away(self._service()),
-            "poison": lambda: ("poison", self._poison),
-            "slow clients": lambda: ("clients", self._slow_clients),
-        }
-
-    def _service(self) -> str:
-        return self._random.choice(SERVICES)
-
-    def _kill(self) -> tuple[str, Fault]:
-        name = self._service()
-        return name, self._once(name, self._row.faults.kill)
-
-    def _terminate(self) -> tuple[str, Fault]:
-        name = self._service()
-        return name, self._once(name, self._row.faults.term)
-
-    def _freeze(self) -> tuple[str, Fault]:
-        name, seconds = self._service(), self._random.uniform(*FROZEN_SECONDS)
-        return name, lambda: self._row.faults.stop_cont(name, seconds)
-
-    def _away(self, name: str) -> tuple[str, Fault]:
-        seconds = self._random.uniform(*AWAY_SECONDS)
-        return name, lambda: self._row.faults.hold(name, seconds)
-
-    def _once(self, name: str, act: Callable[[str], None]) -> Fault:
-        async def strike() -> None:
-            act(name)
-            await self._row.faults.ready(name)
-
-        return strike
-
-    async def _poison(self) -> None:
-        keys = PartitionKeys(poison.POISON_PARTITION)
-        async with connect(self._row.cluster.redis_url) as redis:
-            with suppress(RedisError):
-                await poison.put(redis, keys.commands, poison.commands())
-                await poison.put(redis, keys.log, poison.events())
-
-    async def _slow_clients(self) -> None:
-        users = self._row.users
-        if not users.jobs:
-            return
-        job = self._random.choice(users.jobs)
-        path, token = f"/v1/jobs/{job.job_id}/events", self._row.cluster.token(job.user)
-        url = self._random.choice(self._row.cluster.urls)
-        with suppress(OSError, TimeoutError):
-            async with slow_clients(url, path, token, silent=4, trickling=1):
-                await asyncio.sleep(SLOW_SECONDS)
-
-    async def _pause(self, seconds: tuple[float, float]) -> None:
-        await asyncio.sleep(self._random.uniform(*seconds))
+    async def _until(self, condition: Callable[[], bool]) -> bool:
+        """Wait for it; false when the storm is over."""
+        while time.monotonic() < self._end:
+            if condition():
+                return True
+            await asyncio.sleep(LOOK_SECONDS)
+        return False

@@ -36,7 +36,8 @@ def afflicted(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> Generator
     folder = tmp_path_factory.mktemp("afflicted")
     for number in range(CRASHES_MAX):
         (folder / f"crash-{number}").touch()
-    with patched(plan, folder, "deaf_worker", "crash_after_commit") as cluster:
+    patches = {"orchestrator": "deaf_worker", "persister": "crash_after_commit"}
+    with patched(plan, folder, patches) as cluster:
         yield cluster
 
 

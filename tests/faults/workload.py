@@ -49,6 +49,7 @@ class Viewer:
     events: list[Event] = field(default_factory=list[Event])
     connections: int = 0
     refused: bool = False  # for good: the job is not known
+    in_doubt: bool = False  # what it was given may hold no more: its next connection begins anew
 
     @property
     def after(self) -> int:
@@ -73,9 +74,6 @@ class Workload(Requests):
         self.users = {self.user}
         self.jobs: list[Job] = []
         self.viewers: list[Viewer] = []
-        self.begins_anew = (
-            False  # at a `reconnect`, instead of resuming: Redis may have lost events
-        )
         self._following: set[asyncio.Task[None]] = set()
 
     async def __aexit__(
@@ -141,6 +139,8 @@ class Workload(Requests):
                 while not (viewer.is_done or viewer.refused):
                     viewer.connections += 1
                     await self._connection(viewer)
+                    if viewer.in_doubt:
+                        self.forget(viewer)
         except TimeoutError:
             place = {"viewer": viewer.name, "connection": viewer.connections}
             self.history.add("cut", why="gave up", **place)
@@ -169,8 +169,6 @@ class Workload(Requests):
             async with aclosing(parse_sse(response.content)) as events:
                 async for event in events:
                     if event["type"] == "reconnect":
-                        if self.begins_anew:
-                            self.forget(viewer)
                         return "reconnect"
                     event.pop("id")
                     viewer.events.append(event)
@@ -193,6 +191,13 @@ class Workload(Requests):
         """What the viewer was given holds no more: it begins again in front."""
         self.history.add("restart", viewer=viewer.name, connection=viewer.connections)
         viewer.events.clear()
+        viewer.in_doubt = False
+
+    def doubt(self) -> None:
+        """Redis may have lost what was streamed: other events will have the same seqs, and a cursor
+        does not tell them apart. Who is not done yet reads from the beginning once more."""
+        for viewer in self.viewers:
+            viewer.in_doubt = not viewer.is_done
 
     def begin_again(self, viewer: Viewer) -> None:
         """Let a viewer that was given the end follow its job once more."""

@@ -97,7 +97,7 @@ class Proxy:
 
     def heal(self) -> None:
         """Let everything pass again; what was held back arrives now."""
-        self.refuses = False
+        self.refuses, self._plan = False, None
         for passing in self._passing.values():
             passing.set()
 

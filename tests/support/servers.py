@@ -108,7 +108,8 @@ def empty_and_open(redis_url: str) -> None:
 def open_partitions(redis_url: str) -> None:
     """What a persister does after a restart when there is nothing to restore."""
     with redis.Redis.from_url(redis_url) as client:
-        facts = {"run": cast("Any", client.info("server"))["run_id"], "verified": "1"}
+        run_id = cast("Any", client.info("server"))["run_id"]
+        facts = {"run": run_id, "life": secrets.token_hex(8), "verified": "1"}
         for partition in range(PARTITIONS_OPENED):
             cast("Any", client).hset(PartitionKeys(partition).meta, mapping=facts)
 

@@ -46,7 +46,7 @@ GATES: dict[str, list[Edit]] = {
 CONTINUITY: dict[str, list[Edit]] = {
     "open_partition": [
         (
-            "if redis.call('HGET', KEYS[1], 'run') ~= ARGV[1] then return 0 end",
+            "if redis.call('HGET', KEYS[1], 'life') ~= ARGV[1] then return 0 end",
             "",
             continuity.test_who_made_sure_of_an_earlier_life_cannot_open,
         ),

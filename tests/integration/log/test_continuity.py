@@ -199,7 +199,7 @@ async def test_every_partition_is_closed(redis_url: str, valkey_server: Server) 
     with valkey_server.away():
         pass
     assert await Continuity(client, 3).closed() == [0, 1, 2]
-    await Continuity(client, 3).open([1], await Continuity(client, 3).run_id())
+    await Continuity(client, 3).open([1], await Continuity(client, 3).begin_life([1]))
     assert await Continuity(client, 3).closed() == [0, 2]
     await client.aclose()
 
@@ -226,13 +226,13 @@ async def test_who_made_sure_of_an_earlier_life_cannot_open(
     server: LogServer, valkey_server: Server
 ) -> None:
     continuity = Continuity(server.redis, 1)
-    earlier = await continuity.run_id()
+    earlier = await continuity.begin_life([0])
     with valkey_server.away():
         pass
     assert await continuity.closed() == [0]
     assert not await continuity.open([0], earlier)
     assert await continuity.closed() == [0]
-    assert await continuity.open([0], await continuity.run_id())
+    assert await continuity.open([0], await continuity.begin_life([0]))
     assert await continuity.closed() == []
 
 

@@ -11,7 +11,6 @@ from services.persister.batch import read_batch
 from services.persister.restore import Restore
 from services.persister.store import Store
 from shared.commands import RunJob
-from shared.continuity import Continuity
 from shared.ids import is_thread_id
 from shared.keys import PERSISTERS, PartitionKeys
 from shared.redis_client import Redis
@@ -43,12 +42,12 @@ async def archive_by_persister(writer: Writer, settings: Settings) -> None:
 async def archive_now(writer: Writer, engine: AsyncEngine) -> None:
     """All that is in the log and new; nothing is reported to Redis."""
     store = Store(engine)
-    run = await Continuity(writer.redis, PARTITIONS).run_id()
     for partition in range(PARTITIONS):
-        log = PartitionKeys(partition).log
+        keys = PartitionKeys(partition)
+        log, life = keys.log, await cast("Any", writer.redis).hget(keys.meta, "life")
         reply: Any
         while reply := await writer.redis.xreadgroup(PERSISTERS, "p", {log: ">"}, count=100):
-            await store.commit(partition, read_batch(reply[0][1]), run)
+            await store.commit(partition, read_batch(reply[0][1]), (life or b"").decode())
 
 
 async def image(writer: Writer, commands: Iterable[RunJob]) -> Image:

@@ -14,7 +14,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.persister import provenance
 from shared.codec import Record, encode
-from shared.continuity import Continuity
 from shared.events import ThreadCreated
 from shared.ids import new_thread_id
 from shared.keys import PERSISTERS, PartitionKeys
@@ -136,6 +135,11 @@ async def _claims_fail(redis: Redis, *, more_than: int) -> bool:
     return await _failed_claims(redis) > more_than
 
 
+async def _life(redis: Redis, partition: int) -> str:
+    life: Any = await redis.hget(PartitionKeys(partition).meta, "life")  # pyright: ignore[reportGeneralTypeIssues]
+    return life.decode()
+
+
 async def test_an_entry_taken_over_outlives_its_group(
     writer: Writer, settings: Settings, engine: AsyncEngine
 ) -> None:
@@ -149,7 +153,7 @@ async def test_an_entry_taken_over_outlives_its_group(
     async with running(settings) as persister:
         consumer = persister._consumer
         await consumer.stop()
-        provenance._run.set(await Continuity(writer.redis, PARTITIONS).run_id())
+        provenance._life.set(await _life(writer.redis, partition))
         await writer.redis.delete(log)
         await consumer._reclaim(partition, await consumer._parse(raw, None))
     assert await _is_archived(engine, [thread_id])

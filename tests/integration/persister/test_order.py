@@ -15,7 +15,7 @@ from services.persister.batch import Entry, read_batch
 from services.persister.store import Archived, Store
 from shared.postgres import create_engine
 from tests.integration.persister.tables import archive, expected_read_model, read_model
-from tests.integration.persister.writer import RUN
+from tests.integration.persister.writer import LIFE
 from tests.unit.persister.histories import History, Placed, deliveries, histories
 
 EXAMPLES_MAX = 60
@@ -33,13 +33,13 @@ class Database:
     async def deliver(self, batches: list[list[Placed]]) -> list[Archived]:
         async with self.engine.begin() as connection:
             await connection.execute(EMPTY)
-        return [await self.store.commit(0, read_batch(entries(batch)), RUN) for batch in batches]
+        return [await self.store.commit(0, read_batch(entries(batch)), LIFE) for batch in batches]
 
     async def deliver_at_once(self, batches: list[list[Placed]]) -> None:
         async with self.engine.begin() as connection:
             await connection.execute(EMPTY)
         await asyncio.gather(
-            *[self.store.commit(0, read_batch(entries(batch)), RUN) for batch in batches]
+            *[self.store.commit(0, read_batch(entries(batch)), LIFE) for batch in batches]
         )
 
     def close(self) -> None:

@@ -23,7 +23,7 @@ from shared.redis_client import Redis, connect
 from shared.retention import Retention
 from shared.times import utc_now
 from tests.integration.persister.tables import archive, expected_read_model, read_model
-from tests.integration.persister.writer import PARTITIONS, RUN, TTL_SECONDS, Writer
+from tests.integration.persister.writer import LIFE, PARTITIONS, TTL_SECONDS, Writer
 
 NOBODY_LISTENS = "redis://127.0.0.1:1/0"
 READ_MAX = 10_000
@@ -81,14 +81,14 @@ async def test_the_archive_keeps_data_to_the_letter(
     project: ProjectEvents, engine: AsyncEngine
 ) -> None:
     written = [text.encode() for text in ODD]
-    await project(0, thread_entries(*written), RUN)
+    await project(0, thread_entries(*written), LIFE)
     assert [record.data for record in (await archive(engine))["t"]] == written
 
 
 async def test_events_are_recorded_when_the_log_took_them(
     project: ProjectEvents, engine: AsyncEngine
 ) -> None:
-    await project(0, thread_entries(b"{}"), RUN)
+    await project(0, thread_entries(b"{}"), LIFE)
     async with engine.connect() as connection:
         recorded = await connection.scalar(text("SELECT recorded_at FROM events"))
     assert recorded == datetime.fromtimestamp(1790000000.001, UTC)
@@ -99,7 +99,7 @@ async def test_a_nul_is_kept_in_the_archive_and_replaced_in_the_read_model(
 ) -> None:
     command = await writer.ask(content="a\0b", metadata={"k\0": ["\0"]})
     entries = await read(writer, command.thread_id)
-    await project(writer.keys(command.thread_id).partition, entries, RUN)
+    await project(writer.keys(command.thread_id).partition, entries, LIFE)
     message = (await read_model(engine))["messages"][command.message_id]
     assert message["content"] == "a\ufffdb"
     assert message["metadata"] == {"k\ufffd": ["\ufffd"]}
@@ -110,8 +110,8 @@ async def test_a_nul_is_kept_in_the_archive_and_replaced_in_the_read_model(
 async def test_types_of_later_versions_are_archived(
     project: ProjectEvents, engine: AsyncEngine
 ) -> None:
-    await project(0, thread_entries(b'{"type":"reaction","v":1,"x":[]}', kind="reaction"), RUN)
-    await project(0, thread_entries(b"{}", b'{"type":"done","v":2}', kind="done")[1:], RUN)
+    await project(0, thread_entries(b'{"type":"reaction","v":1,"x":[]}', kind="reaction"), LIFE)
+    await project(0, thread_entries(b"{}", b'{"type":"done","v":2}', kind="done")[1:], LIFE)
     assert [record.type for record in (await archive(engine))["t"]] == ["reaction", "done"]
     assert (await read_model(engine))["jobs"]["j"]["status"] is None
 
@@ -123,11 +123,11 @@ async def test_a_batch_that_comes_again_changes_nothing_and_reports_again(
     command = await writer.chat()
     keys = writer.keys(command.thread_id)
     entries = await read(writer, command.thread_id)
-    await Store(engine).commit(keys.partition, read_batch(entries), RUN)
+    await Store(engine).commit(keys.partition, read_batch(entries), LIFE)
     rows, archived = await read_model(engine), await archive(engine)
     names = [keys.thread(command.thread_id), keys.job(command.job_id)]
     assert [await writer.redis.ttl(name) for name in names] == [-1, -1]
-    await project(keys.partition, entries, RUN)
+    await project(keys.partition, entries, LIFE)
     assert await read_model(engine) == rows
     assert await archive(engine) == archived
     assert [await writer.redis.ttl(name) > 0 for name in names] == [True, True]
@@ -142,7 +142,7 @@ async def test_a_batch_is_archived_though_it_could_not_be_announced(
     command = await writer.chat()
     entries = await read(writer, command.thread_id)
     with pytest.raises(LogUnavailable):
-        await cut_off(0, entries, RUN)
+        await cut_off(0, entries, LIFE)
     assert len((await archive(engine))[command.thread_id]) == len(entries)
 
 
@@ -158,7 +158,7 @@ async def test_threads_are_processing_while_their_batch_waits(
 
     async with engine.connect() as connection:
         await connection.execute(text("LOCK TABLE events"))
-        task = asyncio.create_task(project(keys.partition, entries, RUN))
+        task = asyncio.create_task(project(keys.partition, entries, LIFE))
         while await state() != [b"PROCESSING", b"2", None]:
             assert not task.done()
             await asyncio.sleep(0.01)
@@ -207,7 +207,7 @@ async def test_a_poisoned_batch_loses_only_the_poison(
     bad = {name: value for name, value in {**bad, **poison}.items() if value is not None}
     bad_id = await writer.write_fields(thread_id, bad)
     await writer.write_fields(thread_id, {**good, "p": 2, "s": 2})
-    await project(keys.partition, await read(writer, thread_id), RUN)
+    await project(keys.partition, await read(writer, thread_id), LIFE)
 
     found = await archive(engine)
     positions = {name: [record.position for record in found[name]] for name in found}
@@ -231,10 +231,10 @@ async def test_an_event_whose_place_is_taken_is_not_lost_in_silence(
     first = {"h": thread_id, "p": 1, "j": "j", "s": 1, "t": "token", "d": '{"n":1}'}
     other, behind = {**first, "d": '{"n":2}'}, {**first, "s": 2, "p": 2}
     await writer.write_fields(thread_id, first)
-    await project(keys.partition, await read(writer, thread_id), RUN)
+    await project(keys.partition, await read(writer, thread_id), LIFE)
     for fields in (first, other, behind):  # the first again is no other event
         await writer.write_fields(thread_id, fields)
-    await project(keys.partition, await read(writer, thread_id), RUN)
+    await project(keys.partition, await read(writer, thread_id), LIFE)
     archived = (await archive(engine))[thread_id]
     assert [(record.seq, record.data) for record in archived] == [(1, b'{"n":1}'), (2, b'{"n":1}')]
     letters: Any = await writer.redis.xrange(keys.dead)
@@ -247,7 +247,7 @@ async def test_the_checkpoint_is_the_highest_entry_and_counts_what_is_new(
     found: list[tuple[str, int]] = []
     for seq, entry_id in enumerate((b"5-3", b"5-2", b"4-9", b"5-12", b"10-0", b"9-7", b"5-3"), 1):
         [*_, (_, fields)] = thread_entries(*[b"{}"] * min(seq, 6))
-        await project(3, [(entry_id, fields)], RUN)
+        await project(3, [(entry_id, fields)], LIFE)
         async with engine.connect() as connection:
             query = text("SELECT log_ms || '-' || log_n, event_count FROM checkpoints")
             [(last, count)] = (await connection.execute(query)).all()
@@ -263,7 +263,7 @@ async def test_a_wholly_poisoned_batch_is_given_up(
     for _ in range(9):
         await writer.write_fields(thread_id, {"nothing": "known"})
     keys = writer.keys(thread_id)
-    await project(keys.partition, await read(writer, thread_id), RUN)
+    await project(keys.partition, await read(writer, thread_id), LIFE)
     assert await writer.redis.xlen(keys.dead) == 9
     assert await archive(engine) == {}
 
@@ -272,13 +272,13 @@ async def test_transactions_that_meet_in_a_circle_are_tried_again(engine: AsyncE
     """Rows are locked in order, so a circle takes an outsider; here it is this test."""
     store, first = Store(engine), thread_entries(b"{}")
     for thread in ("a", "b"):
-        await store.commit(0, read_batch(_renamed(first, thread)), RUN)
+        await store.commit(0, read_batch(_renamed(first, thread)), LIFE)
     again = read_batch([*_renamed(thread_entries(b"{}", b"{}"), "a"), *_renamed(first, "b")])
     update = text("UPDATE threads SET agent = agent WHERE thread_id = :thread")
     async with engine.connect() as outsider:
         await outsider.execute(text("SET LOCAL deadlock_timeout = '10s'"))  # the other gives way
         await outsider.execute(update, {"thread": "b"})
-        commit = asyncio.create_task(store.commit(0, again, RUN))
+        commit = asyncio.create_task(store.commit(0, again, LIFE))
         await _until_blocked(engine)
         await outsider.execute(update, {"thread": "a"})
         await outsider.commit()

@@ -13,6 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.persister import rebuild as module
+from services.persister import reproject
 from services.persister.batch import read_batch
 from services.persister.differences import Difference
 from services.persister.rebuild import rebuild
@@ -23,7 +24,7 @@ from shared.settings import Settings
 from tests.integration.persister.observing import assert_archived
 from tests.integration.persister.running import eventually, is_consumed, running
 from tests.integration.persister.tables import read_model
-from tests.integration.persister.writer import PARTITIONS, RUN, Writer
+from tests.integration.persister.writer import LIFE, PARTITIONS, Writer
 
 CHATS = 20
 CORRUPTIONS = {
@@ -37,7 +38,7 @@ CORRUPTIONS = {
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a few threads already come in several parts."""
     monkeypatch.setattr(module, "THREADS_PER_PAGE", 3)
-    monkeypatch.setattr(module, "ROWS_PER_READ", 5)
+    monkeypatch.setattr(reproject, "ROWS_PER_READ", 5)
 
 
 async def archive_all(writer: Writer, engine: AsyncEngine) -> None:
@@ -46,7 +47,7 @@ async def archive_all(writer: Writer, engine: AsyncEngine) -> None:
         log = f"{{hw:{partition}}}:log"
         reply: Any
         while reply := await writer.redis.xreadgroup(PERSISTERS, "p", {log: ">"}, count=100):
-            await store.commit(partition, read_batch(reply[0][1]), RUN)
+            await store.commit(partition, read_batch(reply[0][1]), LIFE)
 
 
 async def test_the_same_rows_come_out(writer: Writer, engine: AsyncEngine) -> None:

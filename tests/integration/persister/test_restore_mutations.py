@@ -41,7 +41,7 @@ MUTATIONS: list[Mutation] = [
     (
         "redis.call('HSET', thread, 'position', position)",
         "",
-        restoring.test_nothing_behind_a_hole_of_the_archive_is_put_back,
+        restoring.test_nothing_behind_an_old_hole_of_the_archive_is_put_back,
     ),
     (
         "not known[1] or tonumber(known[2]) < j.facts.seq",

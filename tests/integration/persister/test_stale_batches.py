@@ -12,7 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.persister.batch import read_batch
-from services.persister.statements import CHECKPOINT, RESTORED_RUN
+from services.persister.statements import CHECKPOINT, RESTORED
 from services.persister.store import StaleBatch, Store
 from shared.continuity import Continuity
 from shared.keys import PERSISTERS
@@ -23,6 +23,7 @@ from tests.integration.persister.running import eventually, is_consumed, running
 from tests.integration.persister.tables import archive
 from tests.integration.persister.writer import PARTITIONS, Writer
 from tests.support.append_only_file import lose_since, moment
+from tests.support.event_history import check_thread_history
 from tests.support.servers import Server
 
 ALL = list(range(PARTITIONS))
@@ -47,9 +48,9 @@ async def are_open(writer: Writer) -> bool:
     return await Continuity(writer.redis, PARTITIONS).closed() == []
 
 
-async def note(engine: AsyncEngine, run: str) -> None:
+async def note(engine: AsyncEngine, life: str) -> None:
     async with engine.begin() as connection:
-        await connection.execute(RESTORED_RUN, {"partitions": ALL, "run": run})
+        await connection.execute(RESTORED, {"partitions": ALL, "life": life})
 
 
 async def test_events_that_redis_lost_while_their_batch_waited_are_not_archived(
@@ -70,6 +71,27 @@ async def test_events_that_redis_lost_while_their_batch_waited_are_not_archived(
         await writer.end(lease, command.reply_id, "kept", after=said)
         await eventually(lambda: assert_archived(writer, engine))
         await eventually(lambda: is_consumed(writer.redis))
+
+
+async def test_nor_are_events_that_were_flushed_away(
+    writer: Writer, settings: Settings, engine: AsyncEngine
+) -> None:
+    """The server is the same, and what it knew is gone."""
+    command = await writer.ask()
+    lease = await writer.begin(command)
+    async with running(settings):
+        await eventually(lambda: is_consumed(writer.redis))
+        async with archive_is_held(engine):
+            await writer.say(lease, ["lost", "and", "gone"])
+            await eventually(lambda: somebody_waits(engine))
+            await writer.redis.flushall()
+            await eventually(lambda: are_open(writer))
+        lease = await writer.begin(command)
+        await writer.end(lease, command.reply_id, "", after=lease.seq)
+        await eventually(lambda: is_consumed(writer.redis))
+    [records] = (await archive(engine)).values()
+    check_thread_history(records)
+    assert [record.type for record in records][3:] == ["started", "done"]
 
 
 async def test_what_has_survived_of_a_stale_batch_is_archived(
@@ -105,12 +127,12 @@ async def test_a_stale_batch_leaves_nothing_behind(writer: Writer, engine: Async
 async def test_the_snapshot_has_what_was_about_to_be_committed(
     writer: Writer, engine: AsyncEngine
 ) -> None:
-    """A transaction that has passed the look at its run is waited for."""
+    """A transaction that has passed the look at its life is waited for."""
     command = await writer.ask()
     await archive_now(writer, engine)
     await note(engine, "earlier")
     partition = writer.keys(command.thread_id).partition
-    values = {"partition": partition, "log_ms": 1, "log_n": 0, "added": 0, "run": "earlier"}
+    values = {"partition": partition, "log_ms": 1, "log_n": 0, "added": 0, "life": "earlier"}
     await writer.redis.flushall()
     async with engine.connect() as batch:
         await batch.execute(CHECKPOINT, values)
@@ -122,13 +144,13 @@ async def test_the_snapshot_has_what_was_about_to_be_committed(
     assert await are_open(writer)
 
 
-async def test_a_wrong_run_in_the_archive_is_put_right(
+async def test_a_wrong_life_in_the_archive_is_put_right(
     writer: Writer, settings: Settings, engine: AsyncEngine
 ) -> None:
     """As a persister leaves it that was paused between its looks at Redis and at Postgres."""
     await writer.chat()
     await archive_by_persister(writer, settings)
-    await note(engine, "of another server")
+    await note(engine, "of another time")
     await writer.chat()
     await archive_by_persister(writer, settings)
     await assert_archived(writer, engine)

@@ -25,7 +25,7 @@ from shared.thread_log import ThreadLog
 from shared.times import utc_now
 
 PARTITIONS = 2
-RUN = "a run of Redis, where none was restored"
+LIFE = "whichever: nothing was restored"
 USER = "alice"
 QUEUE_MAX = 32
 TTL_SECONDS = 3600
