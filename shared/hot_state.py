@@ -71,11 +71,12 @@ class HotState:
             fields = cast("dict[bytes, bytes]", await cast("Any", self._redis.hgetall(name)))
         return _job(job_id, fields) if b"status" in fields else None
 
-    async def is_verified(self, thread_id: str) -> bool:
-        """Whether what Redis lost of the thread's partition, if it lost anything, is back."""
+    async def is_verified(self, partition: int) -> bool:
+        """Whether what Redis lost of the partition, if it lost anything, is back."""
         with translate():
-            found = await cast("Any", self._redis.hget(self.keys(thread_id).meta, "verified"))
-        return found == b"1"
+            meta = PartitionKeys(partition).meta
+            found = await cast("Any", self._redis.hget(meta, "verified"))
+        return found == b"1" or partition >= self._partitions  # where nothing ever was
 
     async def records(
         self, thread_id: str, *, after: int, count: int = READ_COUNT_MAX

@@ -16,7 +16,6 @@ from services.api.api_docs import BEARER, assets_route, openapi_config
 from services.api.authentication import TokenVerifier, authentication_middleware
 from services.api.feed import Feed
 from services.api.health import Health
-from services.api.history import History
 from services.api.jobs import JobsOfUser
 from services.api.messages import Messages
 from services.api.post_message import Asking
@@ -37,6 +36,7 @@ from shared.hot_state import HotState
 from shared.redis_client import Redis
 from shared.settings import Settings
 from shared.thread_log import ThreadLog
+from shared.thread_stream import ThreadStream
 
 BODY_BYTES_MAX = 1024 * 1024
 
@@ -53,7 +53,7 @@ def assemble(
 ) -> Gateway:
     """The gateway, from its adapters. The caller closes what it has handed in."""
     hot = HotState(redis, settings.partitions)
-    history = History(hot, archive)
+    history = ThreadStream(hot, archive)
     feed = Feed(redis, hot, history)
     health = Health(redis, archive, feed)
     event_log = EventLog(redis, settings.partitions)

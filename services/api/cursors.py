@@ -84,7 +84,7 @@ async def reached(
     found = await get()
     if cursor <= end(found):
         return found
-    if not await hot.is_verified(found.thread_id):
+    if not await hot.is_verified(hot.keys(found.thread_id).partition):
         raise LogUnavailable("Redis lost the end of its log, which is being restored.")
     found = await get()  # it may have come back between the two looks
     if cursor > end(found):

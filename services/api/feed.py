@@ -31,13 +31,13 @@ from typing import Final
 
 from services.api.channels import Channels
 from services.api.follower import Follower, Wanted
-from services.api.history import History
 from shared.cancellation import end_tasks
 from shared.codec import records_from_publish
 from shared.errors import LogUnavailable
 from shared.hot_state import HotState
 from shared.observability import get_logger
 from shared.redis_client import Redis
+from shared.thread_stream import ThreadStream
 
 SWEEP_SECONDS: Final = 1.0
 SWEEP_THREADS_MAX: Final = 500  # looked at per sweep, in turn
@@ -69,7 +69,7 @@ class _Watched:
 class Feed:
     """One per process. ``start`` it in the loop whose requests will follow threads."""
 
-    def __init__(self, redis: Redis, hot: HotState, history: History) -> None:
+    def __init__(self, redis: Redis, hot: HotState, history: ThreadStream) -> None:
         self._hot, self._history = hot, history
         self._watched: dict[bytes, _Watched] = {}  # by channel
         self._channels = Channels(redis, confirmed=self._confirmed, heard=self._heard)

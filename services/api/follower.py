@@ -28,11 +28,11 @@ from collections.abc import Callable
 from itertools import accumulate
 from typing import Final
 
-from services.api.history import History, HoleInStream, Page
 from shared.codec import Record
 from shared.errors import ArchiveUnavailable, LogUnavailable
 from shared.hot_state import READ_COUNT_MAX
 from shared.observability import get_logger
+from shared.thread_stream import HoleInStream, Page, ThreadStream
 
 BUFFER_BYTES_MAX: Final = 128 * 1024  # published, and not yet taken by a slow client
 PAGE_BYTES_MAX: Final = 128 * 1024  # read at once, of which one record may be more
@@ -67,7 +67,7 @@ class Follower:
     )
 
     def __init__(
-        self, history: History, thread_id: str, *, after: int, wanted: Wanted | None = None
+        self, history: ThreadStream, thread_id: str, *, after: int, wanted: Wanted | None = None
     ) -> None:
         self._history = history
         self._wanted = wanted

@@ -4,31 +4,37 @@ from __future__ import annotations
 
 from typing import Final
 
+from services.api.absence import present
 from services.api.cursors import reached
 from services.api.follower import Wanted
-from services.api.history import History
 from shared.archive import Archive
 from shared.codec import Record
 from shared.errors import NotFound
 from shared.event_log import EventLog
 from shared.hot_state import HotState, Job
-from shared.ids import is_job_id
+from shared.ids import is_job_id, partition_of
+from shared.thread_stream import ThreadStream
 
 PAGE_EVENTS_MAX: Final = 1000
 
 
 class JobsOfUser:
-    def __init__(self, log: EventLog, hot: HotState, archive: Archive, history: History) -> None:
+    def __init__(
+        self, log: EventLog, hot: HotState, archive: Archive, history: ThreadStream
+    ) -> None:
         self._log, self._hot, self._archive, self._history = log, hot, archive, history
 
     async def get(self, user: str, job_id: str) -> Job:
-        """Raises NotFound: no such job, or not this user's."""
+        """Raises NotFound: no such job, or not this user's; LogUnavailable."""
         if not is_job_id(job_id):
             raise NotFound()
-        job = await self._hot.job(job_id) or await self._archive.job(job_id)
-        if job is None or job.owner != user:
+        job = await present(self._hot, partition_of(job_id), lambda: self._known(job_id))
+        if job.owner != user:
             raise NotFound()
         return job
+
+    async def _known(self, job_id: str) -> Job | None:
+        return await self._hot.job(job_id) or await self._archive.job(job_id)
 
     async def reached(self, user: str, job_id: str, after: int) -> Job:
         """The job, whose stream has come as far as the cursor.

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
+from services.api.absence import present
 from services.api.cursors import ThreadCursor, reached
 from services.api.queries import ThreadQuery, threads_page
 from shared.archive import Archive
@@ -36,9 +37,12 @@ class Threads:
         return await self._hot.thread(thread_id) or await self._archive.thread(thread_id)
 
     async def get(self, user: str, thread_id: str) -> Thread:
-        """Raises NotFound: no such thread, or not this user's, or deleted."""
-        thread = await self.known(thread_id) if is_thread_id(thread_id) else None
-        if thread is None or thread.owner != user or thread.is_gone:
+        """Raises NotFound: no such thread, or not this user's, or deleted; LogUnavailable."""
+        if not is_thread_id(thread_id):
+            raise NotFound()
+        partition = self._hot.keys(thread_id).partition
+        thread = await present(self._hot, partition, lambda: self.known(thread_id))
+        if thread.owner != user or thread.is_gone:
             raise NotFound()
         return thread
 

@@ -43,6 +43,7 @@ from shared.probes import takes_writes
 from shared.redis_client import Redis
 from shared.settings import Settings
 from shared.thread_log import ThreadLog
+from shared.thread_stream import ThreadStream
 
 STOP_READING_SECONDS_MAX: Final = 2.0  # reads in flight, and what they were given
 HAND_OVER_SECONDS_MAX: Final = 3.0
@@ -174,7 +175,7 @@ def assemble(
     heartbeat = _heartbeat(settings, event_log)
     ports = JobPorts(
         event_log=event_log,
-        hot=hot,
+        stream=ThreadStream(hot, archive),
         history=ThreadHistory(hot, archive),
         appender=appender,
         heartbeat=heartbeat,

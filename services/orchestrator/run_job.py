@@ -43,8 +43,8 @@ from shared.cancellation import end_tasks
 from shared.commands import RunJob
 from shared.errors import UnknownJob
 from shared.event_log import Begun, EventLog, Lease
-from shared.hot_state import HotState
 from shared.observability import bound, get_logger
+from shared.thread_stream import ThreadStream
 
 NEXT_ATTEMPT_SECONDS: Final = 0.5  # a model that broke off is left alone for so long
 ABORT_SECONDS_MAX: Final = 1.0  # a node that ignores its cancellation is not waited for longer
@@ -57,7 +57,7 @@ class JobPorts:
     """All that running a job touches."""
 
     event_log: EventLog
-    hot: HotState
+    stream: ThreadStream
     history: ThreadHistory
     appender: Appender
     heartbeat: Heartbeat
@@ -183,7 +183,7 @@ class _JobRun:
             if begun.outcome == "BEGUN":
                 with self._ports.heartbeat.holding(lease, stop):
                     return await self._answer(lease, writer, ending)
-            text = await text_of_attempt(self._ports.hot, lease)
+            text = await text_of_attempt(self._ports.stream, lease)
             if begun.outcome == "CANCELLED":
                 await ending.cancelled(text=text)
             else:

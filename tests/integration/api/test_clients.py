@@ -221,7 +221,7 @@ async def test_a_client_that_vanishes_amid_ten_thousand_events(
     for _ in range(25):
         await attempt.say(*["x" * 100] * 400)
     reads, most = 0, 0.0
-    behind = follower.History.behind
+    behind = follower.ThreadStream.behind
 
     async def counted(*args: Any, **more: Any) -> Any:
         nonlocal reads
@@ -235,7 +235,7 @@ async def test_a_client_that_vanishes_amid_ten_thousand_events(
             await asyncio.sleep(0.005)
             most = max(most, time.monotonic() - began)
 
-    monkeypatch.setattr(follower.History, "behind", counted)
+    monkeypatch.setattr(follower.ThreadStream, "behind", counted)
     watching = asyncio.create_task(watch_the_loop())
     async with client.stream_events(
         f"/v1/jobs/{attempt.lease.job_id}/events", **STALLING

@@ -240,14 +240,14 @@ async def test_a_client_that_vanishes_amid_a_long_replay_stops_it(
     for _ in range(40):
         await attempt.say(*["x" * 100] * 100)
     reads = 0
-    behind = follower.History.behind
+    behind = follower.ThreadStream.behind
 
     async def counted(*args: Any, **more: Any) -> Any:
         nonlocal reads
         reads += 1
         return await behind(*args, **more)
 
-    monkeypatch.setattr(follower.History, "behind", counted)
+    monkeypatch.setattr(follower.ThreadStream, "behind", counted)
     async with client.stream_events(events_of_job(attempt), **STALLING) as stream:
         await stream.take(1)
     await eventually(lambda: gateway.gateway.feed.follower_count == 0)

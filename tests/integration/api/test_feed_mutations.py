@@ -17,11 +17,12 @@ import pytest
 import pytest_asyncio
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.api import channels, feed, follower, history
-from services.api.history import History
+from services.api import channels, feed, follower
+from shared import thread_stream as history
 from shared.archive import Archive
 from shared.postgres import create_engine
 from shared.settings import Settings
+from shared.thread_stream import ThreadStream
 from tests.integration.api import sse_client, test_feed, test_feed_losses, test_rewound, waiting
 from tests.integration.api import test_follower as of_follower
 from tests.integration.api import test_history as of_history
@@ -172,7 +173,7 @@ MUTATIONS = {
         test_feed.test_a_publish_that_is_none_of_ours_harms_nobody,
     ),
     "no archive": Mutation(
-        history.History,
+        history.ThreadStream,
         "behind",
         "await self._archive.records(thread_id, after=place, count=count)",
         "[]",
@@ -193,21 +194,21 @@ MUTATIONS = {
         of_history.test_a_hole_in_the_archive_is_not_passed_over,
     ),
     "the archive's end passes for the stream's": Mutation(
-        history.History,
+        history.ThreadStream,
         "behind",
         "Page(unbroken, True)",
         "Page(unbroken, len(archived) == count)",
         of_history.test_an_archive_that_lags_is_not_the_end,
     ),
     "what nobody has passes for the end": Mutation(
-        history.History,
+        history.ThreadStream,
         "behind",
         "(records or (thread and thread.position > place))",
         "False",
         of_history.test_what_nobody_has_is_told_and_never_passed_over,
     ),
     "one look at Redis": Mutation(
-        history.History,
+        history.ThreadStream,
         "behind",
         "# Neither had it: it came between the looks, or this is the end of an archived thread.",
         "return Page([], False)",
@@ -266,7 +267,7 @@ async def test_without_the_mechanism(
         "worker": worker,
         "settings": settings,
         "engine": engine,
-        "history": History(worker.hot, Archive(engine)),
+        "history": ThreadStream(worker.hot, Archive(engine)),
         "monkeypatch": monkeypatch,
         "silently": False,
         "stalling": False,

@@ -14,12 +14,12 @@ import pytest_asyncio
 
 from services.api import follower as follower_module
 from services.api.follower import Follower
-from services.api.history import History
 from shared.archive import Archive
 from shared.codec import Record
 from shared.hot_state import READ_COUNT_MAX
 from shared.postgres import create_engine
 from shared.settings import Settings
+from shared.thread_stream import ThreadStream
 from tests.integration.api.gateways import Client
 from tests.integration.api.waiting import eventually, soon
 from tests.integration.api.worker import Worker
@@ -29,9 +29,9 @@ SEEDS = range(40)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def history(worker: Worker, settings: Settings) -> AsyncGenerator[History]:
+async def history(worker: Worker, settings: Settings) -> AsyncGenerator[ThreadStream]:
     engine = create_engine(settings.required("database_url"), application="test")
-    yield History(worker.hot, Archive(engine))
+    yield ThreadStream(worker.hot, Archive(engine))
     await engine.dispose()
 
 
@@ -56,7 +56,7 @@ async def read(follower: Follower, count: int) -> list[Record]:
     return found
 
 
-async def level(history: History, thread_id: str, *, at: int) -> Follower:
+async def level(history: ThreadStream, thread_id: str, *, at: int) -> Follower:
     """A follower that believes to know the thread up to a position."""
     follower = Follower(history, thread_id, after=at)
     follower._behind = False  # as if it had read when the thread ended there
@@ -64,7 +64,7 @@ async def level(history: History, thread_id: str, *, at: int) -> Follower:
 
 
 async def test_a_jump_to_the_cursor_is_read(
-    history: History, worker: Worker, client: Client
+    history: ThreadStream, worker: Worker, client: Client
 ) -> None:
     thread_id, records = await thread_of(worker, client, 8)
     follower = await level(history, thread_id, at=2)
@@ -73,7 +73,7 @@ async def test_a_jump_to_the_cursor_is_read(
 
 
 async def test_a_jump_within_the_buffer_is_read(
-    history: History, worker: Worker, client: Client
+    history: ThreadStream, worker: Worker, client: Client
 ) -> None:
     thread_id, records = await thread_of(worker, client, 8)
     follower = await level(history, thread_id, at=2)
@@ -83,7 +83,7 @@ async def test_a_jump_within_the_buffer_is_read(
 
 
 async def test_what_runs_over_is_read(
-    history: History, worker: Worker, client: Client, monkeypatch: pytest.MonkeyPatch
+    history: ThreadStream, worker: Worker, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     thread_id, records = await thread_of(worker, client, 8)
     monkeypatch.setattr(follower_module, "BUFFER_BYTES_MAX", 400)
@@ -95,7 +95,7 @@ async def test_what_runs_over_is_read(
 
 
 async def test_what_was_read_and_heard_is_given_once(
-    history: History, worker: Worker, client: Client
+    history: ThreadStream, worker: Worker, client: Client
 ) -> None:
     thread_id, records = await thread_of(worker, client, 8)
     follower = Follower(history, thread_id, after=0)
@@ -106,7 +106,7 @@ async def test_what_was_read_and_heard_is_given_once(
 
 
 async def test_a_long_stream_is_read_in_pages(
-    history: History, worker: Worker, client: Client
+    history: ThreadStream, worker: Worker, client: Client
 ) -> None:
     thread_id, records = await thread_of(worker, client, 2 * READ_COUNT_MAX + 7)
     follower = Follower(history, thread_id, after=3)
@@ -116,7 +116,7 @@ async def test_a_long_stream_is_read_in_pages(
 
 
 async def test_a_page_is_cut_where_it_gets_too_large(
-    history: History, worker: Worker, client: Client, monkeypatch: pytest.MonkeyPatch
+    history: ThreadStream, worker: Worker, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     thread_id, records = await thread_of(worker, client, 60)
     monkeypatch.setattr(follower_module, "PAGE_BYTES_MAX", 1500)
@@ -130,7 +130,7 @@ async def test_a_page_is_cut_where_it_gets_too_large(
 
 
 async def test_a_record_larger_than_a_page_is_given(
-    history: History, worker: Worker, client: Client, monkeypatch: pytest.MonkeyPatch
+    history: ThreadStream, worker: Worker, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     thread_id, records = await thread_of(worker, client, 8)
     monkeypatch.setattr(follower_module, "PAGE_BYTES_MAX", 1)
@@ -138,7 +138,7 @@ async def test_a_record_larger_than_a_page_is_given(
 
 
 async def test_a_publish_that_contradicts_what_is_known_is_not_believed(
-    history: History, worker: Worker, client: Client
+    history: ThreadStream, worker: Worker, client: Client
 ) -> None:
     thread_id, records = await thread_of(worker, client, 8)
     follower = Follower(history, thread_id, after=2)
@@ -152,7 +152,7 @@ async def test_a_publish_that_contradicts_what_is_known_is_not_believed(
 
 
 async def test_only_what_is_wanted_is_given(
-    history: History, worker: Worker, client: Client
+    history: ThreadStream, worker: Worker, client: Client
 ) -> None:
     thread_id, records = await thread_of(worker, client, 8)
     follower = Follower(history, thread_id, after=0, wanted=lambda r: r.type == "done")
@@ -161,7 +161,7 @@ async def test_only_what_is_wanted_is_given(
 
 
 async def test_a_ping_is_due_also_while_only_others_speak(
-    history: History, worker: Worker, client: Client
+    history: ThreadStream, worker: Worker, client: Client
 ) -> None:
     thread_id, records = await thread_of(worker, client, 8)
     follower = Follower(history, thread_id, after=0, wanted=lambda r: r.type == "done")
@@ -176,7 +176,7 @@ async def test_a_ping_is_due_also_while_only_others_speak(
 
 
 async def test_the_end_comes_at_once_while_it_waits(
-    history: History, worker: Worker, client: Client
+    history: ThreadStream, worker: Worker, client: Client
 ) -> None:
     thread_id, _ = await thread_of(worker, client, 8)
     follower = Follower(history, thread_id, after=8)
@@ -191,7 +191,7 @@ async def test_the_end_comes_at_once_while_it_waits(
 
 
 async def test_the_end_comes_at_once_while_it_reads(
-    history: History, worker: Worker, client: Client, monkeypatch: pytest.MonkeyPatch
+    history: ThreadStream, worker: Worker, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     thread_id, _ = await thread_of(worker, client, 8)
     reading = asyncio.Event()
@@ -211,7 +211,7 @@ async def test_the_end_comes_at_once_while_it_reads(
 
 
 async def test_any_order_of_hearing_gives_the_stream(
-    history: History, worker: Worker, client: Client, monkeypatch: pytest.MonkeyPatch
+    history: ThreadStream, worker: Worker, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for seed in SEEDS:
         with monkeypatch.context() as patch:
@@ -219,7 +219,7 @@ async def test_any_order_of_hearing_gives_the_stream(
 
 
 async def hear_at_random(
-    history: History,
+    history: ThreadStream,
     worker: Worker,
     client: Client,
     monkeypatch: pytest.MonkeyPatch,

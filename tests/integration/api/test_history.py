@@ -13,13 +13,13 @@ import pytest_asyncio
 from sqlalchemy import delete
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.api.history import History, HoleInStream
 from shared.archive import Archive
 from shared.codec import Record
 from shared.hot_state import READ_COUNT_MAX
 from shared.postgres import create_engine
 from shared.read_model import events
 from shared.settings import Settings
+from shared.thread_stream import HoleInStream, ThreadStream
 from tests.integration.api.gateways import Client
 from tests.integration.api.persisting import archive_all, let_go, trim
 from tests.integration.api.sse_client import as_seen, seen
@@ -35,8 +35,8 @@ async def engine(settings: Settings) -> AsyncGenerator[AsyncEngine]:
 
 
 @pytest.fixture
-def history(worker: Worker, engine: AsyncEngine) -> History:
-    return History(worker.hot, Archive(engine))
+def history(worker: Worker, engine: AsyncEngine) -> ThreadStream:
+    return ThreadStream(worker.hot, Archive(engine))
 
 
 async def chat(worker: Worker, client: Client, *, tokens: int = 6) -> tuple[str, str]:
@@ -159,7 +159,7 @@ async def test_a_hole_in_the_archive_is_not_passed_over(
 
 
 async def test_an_archive_that_lags_is_not_the_end(
-    client: Client, worker: Worker, settings: Settings, engine: AsyncEngine, history: History
+    client: Client, worker: Worker, settings: Settings, engine: AsyncEngine, history: ThreadStream
 ) -> None:
     thread_id, job_id = await chat(worker, client)
     records = await worker.records(thread_id)
@@ -173,7 +173,7 @@ async def test_an_archive_that_lags_is_not_the_end(
 
 
 async def test_what_nobody_has_is_told_and_never_passed_over(
-    client: Client, worker: Worker, settings: Settings, engine: AsyncEngine, history: History
+    client: Client, worker: Worker, settings: Settings, engine: AsyncEngine, history: ThreadStream
 ) -> None:
     thread_id, job_id = await chat(worker, client)
     await archive_all(settings, worker.redis)
@@ -188,7 +188,7 @@ async def test_what_nobody_has_is_told_and_never_passed_over(
 
 @pytest.mark.parametrize("known", [True, False])
 async def test_the_end_of_a_thread(
-    client: Client, worker: Worker, settings: Settings, history: History, known: bool
+    client: Client, worker: Worker, settings: Settings, history: ThreadStream, known: bool
 ) -> None:
     thread_id, _ = await chat(worker, client)
     end = len(await worker.records(thread_id))
@@ -199,7 +199,7 @@ async def test_the_end_of_a_thread(
 
 
 async def test_what_comes_between_two_looks_is_found(
-    client: Client, worker: Worker, history: History, monkeypatch: pytest.MonkeyPatch
+    client: Client, worker: Worker, history: ThreadStream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     attempt = await worker.ask(client)
     thread_id = attempt.lease.thread_id

@@ -14,8 +14,9 @@ import pytest
 from services.api import channels, feed, follower
 from shared.codec import Record
 from shared.event_log import Append, NumberedEvent
+from shared.ids import new_job_id, new_thread_id
 from shared.keys import PartitionKeys
-from tests.integration.api.gateways import Client, Running, problem_of
+from tests.integration.api.gateways import PARTITIONS, Client, Running, problem_of
 from tests.integration.api.sse_client import Stream, as_seen, seen
 from tests.integration.api.test_feed_losses import kill_subscriptions
 from tests.integration.api.waiting import eventually, soon
@@ -169,6 +170,27 @@ async def test_a_client_that_comes_before_what_was_lost_is_told_to_wait(
     for stream in streams_of(client, attempt):
         ahead = await client.problem("GET", stream.url, params={"after": "4"})
         assert ahead == (400, "cursor_ahead")
+
+
+async def test_what_nobody_knows_for_the_moment_is_not_denied(
+    client: Client, worker: Worker
+) -> None:
+    """It may be in a persister's hand."""
+    job_id, thread_id = new_job_id(0), new_thread_id()
+    metas = {PartitionKeys(0).meta, worker.keys(thread_id).meta}
+    paths = [f"/v1/jobs/{job_id}", f"/v1/jobs/{job_id}/events", f"/v1/threads/{thread_id}"]
+    for meta in metas:
+        await worker.redis.hdel(meta, "verified")
+    try:
+        for path in paths:
+            assert await client.problem("GET", path) == (503, "log_unavailable")
+        elsewhere = f"/v1/jobs/{new_job_id(PARTITIONS)}"
+        assert await client.problem("GET", elsewhere) == (404, "not_found")
+    finally:
+        for meta in metas:
+            await worker.redis.hset(meta, "verified", "1")
+    for path in paths:
+        assert await client.problem("GET", path) == (404, "not_found")
 
 
 async def repeat(attempt: Attempt, lost: list[Record]) -> None:

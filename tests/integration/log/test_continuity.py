@@ -139,7 +139,7 @@ async def test_reads_leases_and_retention_go_on_in_a_closed_partition(
     await close(server)
     assert (await server.history(scene.lease.thread_id))[-1] == "message.posted"
     assert await server.hot.job(scene.lease.job_id) is not None
-    assert not await server.hot.is_verified(scene.lease.thread_id)
+    assert not await server.hot.is_verified(scene.lease.keys.partition)
     assert (await renewed(server, scene.lease)).kept
     ids = await server.read_log(0, "p1", 100)
     positions = {scene.lease.thread_id: 4}

@@ -6,12 +6,15 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from services.orchestrator.last_words import text_of_attempt
 from shared.archive import Archive
 from shared.continuity import Continuity
 from shared.errors import LogUnavailable
+from shared.hot_state import HotState
 from shared.redis_client import Redis
 from shared.settings import Settings
 from shared.thread_log import ThreadLog
+from shared.thread_stream import ThreadStream
 from tests.integration.persister.losing import (
     archive_by_persister,
     archive_now,
@@ -49,6 +52,20 @@ async def test_a_job_that_ran_goes_on_above_what_is_archived(
     [records] = (await archive(engine)).values()
     check_thread_history(records)
     assert [r.seq for r in records if r.stream == command.job_id] == [1, 2, 3, 4, 5]
+
+
+async def test_what_an_attempt_had_said_is_read_from_the_archive(
+    writer: Writer, engine: AsyncEngine
+) -> None:
+    """It is the answer of a job that was cancelled, and is not begun again."""
+    command = await writer.ask()
+    lease = await writer.begin(command)
+    last = await writer.say(lease, ["one", " two"])
+    await archive_now(writer, engine)
+    await writer.say(lease, [" three"], after=last)
+    await emptied(writer, engine)
+    stream = ThreadStream(HotState(writer.redis, PARTITIONS), Archive(engine))
+    assert await text_of_attempt(stream, lease) == "one two three"
 
 
 async def test_what_waited_waits_again(writer: Writer, engine: AsyncEngine) -> None:

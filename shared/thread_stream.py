@@ -27,7 +27,7 @@ class Page(NamedTuple):
     more: bool  # whether more may be there already
 
 
-class History:
+class ThreadStream:
     def __init__(self, hot: HotState, archive: Archive) -> None:
         self._hot, self._archive = hot, archive
 
