@@ -28,11 +28,7 @@ TO_MODEL: Final[tuple[Link, ...]] = tuple((name, MODEL) for name in WORKERS)
 TO_GATEWAYS: Final[tuple[Link, ...]] = tuple((CLIENTS, name) for name in GATEWAYS)
 LINKS: Final = (*TO_STORES, *TO_MODEL)  # those that the cluster itself has
 ALL_LINKS: Final = (*LINKS, *TO_GATEWAYS)
-# What a loss costs is told by what the archive holds. While one persister is struck the other goes
-# on with what follows: what is lost then may be in the midst of what is archived.
-ARCHIVERS: Final = frozenset[Part](
-    (POSTGRES, *PERSISTERS, *(link for link in TO_STORES if link[0] in PERSISTERS))
-)
+ARCHIVERS: Final = frozenset[Part]((POSTGRES,))  # what a loss costs is told by what it holds
 FOR_GOOD: Final = tuple(link for link in ALL_LINKS if link[1] != POSTGRES)
 
 BETWEEN_QUESTIONS_SECONDS: Final = (0.1, 0.8)

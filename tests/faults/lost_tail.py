@@ -29,7 +29,20 @@ SETTLED_SECONDS = 0.3  # a persister commits what it has in hand
 END_OF_SCRIPT = b"\r\n$4\r\nEXEC\r\n"
 FORGET_ALL = re.compile(rb"\r\nflush(all|db)\r\n", re.IGNORECASE)
 JOB = re.compile(rb"job_[0-9a-z]+")
-KNOWN = "SELECT job_id, status FROM jobs WHERE owner = ANY(%s)"
+# What is archived behind a hole is lost too: nobody may ever be able to fill it.
+KNOWN = """
+WITH placed AS (
+  SELECT thread_id, events.position,
+         row_number() OVER (PARTITION BY thread_id ORDER BY events.position) AS place
+  FROM events JOIN threads USING (thread_id) WHERE owner = ANY(%(users)s)
+), whole AS (
+  SELECT thread_id, count(*) AS until FROM placed WHERE placed.position = place GROUP BY thread_id
+)
+SELECT job_id, CASE WHEN done.position <= until THEN jobs.status ELSE 'running' END
+FROM jobs JOIN whole USING (thread_id)
+LEFT JOIN events AS done ON done.stream_id = job_id AND done.type = 'done'
+WHERE first_position <= until
+"""
 
 
 @dataclass
@@ -106,9 +119,9 @@ def _cut(path: Path, size: int, loss: Loss) -> bytes:
 
 
 def _archived(cluster: LocalCluster, users: set[str]) -> dict[str, str]:
-    """The status of each job of these users that the archive knows."""
+    """The status of each job of these users that the archive knows, as far as it is whole."""
     with psycopg.connect(cluster.database_url, autocommit=True) as postgres:
-        return dict(postgres.execute(KNOWN, (sorted(users),)).fetchall())
+        return dict(postgres.execute(KNOWN, {"users": sorted(users)}).fetchall())
 
 
 def _has_end(job_id: str, known: dict[str, str], held: bytes) -> bool:

@@ -17,11 +17,10 @@ from tests.faults import full_redis, poison, sick_postgres
 from tests.faults.arena import Row
 from tests.faults.clocks import HOUR, jumped
 from tests.faults.forecast import CLIENTS, GATEWAYS, Strike
-from tests.faults.forecast import PERSISTERS as PERSISTERS_OF_CLUSTER
 from tests.faults.lost_tail import forgetting, lost_tail
 from tests.faults.networked import REDIS, Link
 from tests.faults.slow_clients import slow_clients
-from tests.faults.stores import PARTITIONS, group_states
+from tests.faults.stores import PARTITIONS
 from tests.faults.storm_cluster import StormCluster
 from tests.faults.vanishing_clients import ask_and_vanish, break_off, read_and_vanish
 from tests.support.proxy import CHUNK_BYTES_MAX, Fault, Proxy, Way
@@ -32,7 +31,6 @@ WRITES: Final = {REDIS: b"EVALSHA", CLIENTS: b"POST /v1/jobs"}
 WAYS: Final = (tuple(Way), (Way.REQUESTS,), (Way.REPLIES,))
 # Nobody had anything to write, or it was this side that was refused.
 NOBODY_REFUSED: Final = (TimeoutError, psycopg.OperationalError)
-WHOLE_SECONDS_MAX: Final = 10.0
 POLL_SECONDS: Final = 0.02
 END_SESSIONS: Final = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
@@ -117,24 +115,11 @@ class Weather:
 
     # ── Redis ──────────────────────────────────────────────────────────────────────────────────
 
-    async def _archive_is_whole(self) -> None:
-        """Wait until all has been archived that was under way, in each partition at some moment."""
-        await self._row.faults.ready(*PERSISTERS_OF_CLUSTER)
-        behind = set(range(PARTITIONS))
-        async with asyncio.timeout(WHOLE_SECONDS_MAX), self._redis() as redis:
-            while behind:
-                for one in await group_states(redis):
-                    if one["group"] == PERSISTERS and one["pending"] == 0:
-                        behind.discard(one["partition"])
-                await asyncio.sleep(POLL_SECONDS)
-
     async def _redis_loses_its_tail(self, strike: Strike) -> None:
-        await self._archive_is_whole()
         async with lost_tail(self._row, seconds=strike.seconds):
             await asyncio.sleep(strike.seconds)
 
     async def _redis_is_emptied(self, _: Strike) -> None:
-        await self._archive_is_whole()
         async with self._redis() as redis, forgetting(self._row):
             await redis.flushall()
 
