@@ -1,11 +1,11 @@
 """Users who ask, follow the answers over any gateway, and are not discouraged; all of it recorded.
 
-A viewer whose connection
-ends otherwise than by `done` comes back after a jittered pause, to the next gateway, behind the
-last event it has. It keeps what it is given, right or wrong: judging is the oracle's.
+A viewer whose connection ends otherwise than by `done` comes back after a jittered pause, to the
+next gateway, behind the last event it has. It keeps what it is given, right or wrong: judging is
+the oracle's.
 
-Failures: a viewer gives up after FOLLOW_SECONDS_MAX without an event; the oracle tells of it. For the requests see
-there.
+Failures: a viewer gives up after FOLLOW_SECONDS_MAX without an event; the oracle tells of it. For
+the requests see there.
 """
 
 from __future__ import annotations
