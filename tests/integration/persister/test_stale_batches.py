@@ -154,3 +154,22 @@ async def test_a_wrong_life_in_the_archive_is_put_right(
     await writer.chat()
     await archive_by_persister(writer, settings)
     await assert_archived(writer, engine)
+
+
+async def test_others_may_try_what_cannot_be_archived_here(
+    writer: Writer, settings: Settings, engine: AsyncEngine
+) -> None:
+    """Its holder goes on trying, and renews its lease no more."""
+    async with running(settings):
+        await eventually(lambda: is_consumed(writer.redis))
+        async with archive_is_held(engine):
+            command = await writer.chat()
+            log = writer.keys(command.thread_id).log
+
+            async def is_taken_over() -> bool:
+                held: Any = await writer.redis.xpending_range(log, PERSISTERS, "-", "+", 100)
+                return bool(held) and all(entry["times_delivered"] > 1 for entry in held)
+
+            await eventually(is_taken_over)
+        await eventually(lambda: is_consumed(writer.redis))
+        await assert_archived(writer, engine)
