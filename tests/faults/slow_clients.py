@@ -17,6 +17,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
+import psutil
+
 RECEIVE_BUFFER_BYTES = 4096
 TRICKLE_SECONDS = 1.0
 SIP_BYTES, SIP_SECONDS = 1024, 0.05
@@ -56,6 +58,12 @@ def reading_process(url: str, path: str, token: str) -> Generator[int]:
         finally:
             process.kill()
             process.wait(END_SECONDS_MAX)
+
+
+def is_connected(pid: int) -> bool:
+    """Whether the client process has reached somebody."""
+    connections = psutil.Process(pid).net_connections("tcp")
+    return any(one.status == psutil.CONN_ESTABLISHED for one in connections)
 
 
 def connections_of(url: str) -> int:

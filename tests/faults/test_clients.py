@@ -17,7 +17,12 @@ from infra.local.cluster import LocalCluster
 from tests.faults.arena import Arena, Row
 from tests.faults.history import Record
 from tests.faults.oddities import SEND_SECONDS_MAX, WORDS
-from tests.faults.slow_clients import connections_of, reading_process, slow_clients
+from tests.faults.slow_clients import (
+    connections_of,
+    is_connected,
+    reading_process,
+    slow_clients,
+)
 from tests.faults.stores import resident_bytes
 from tests.faults.workload import Job
 from tests.support.gateway_client import parse_sse
@@ -104,13 +109,12 @@ async def test_row_10_clients_that_take_nothing(odd_arena: Arena) -> None:
 @asynccontextmanager
 async def absent_clients(row: Row, url: str, path: str, token: str) -> AsyncGenerator[None]:
     """One whose process is stopped, and one that a network has swallowed."""
-    known = connections_of(url)
     async with Proxy("127.0.0.1", int(url.rpartition(":")[2])) as proxy:
         with (
             reading_process(url, path, token) as pid,
-            reading_process(proxy.url(url), path, token),
+            reading_process(proxy.url(url), path, token) as other,
         ):
-            await row.users.until(lambda: connections_of(url) >= known + 2, "the two clients")
+            await row.users.until(lambda: is_connected(pid) and is_connected(other), "two clients")
             os.kill(pid, signal.SIGSTOP)
             proxy.black_hole()
             yield
