@@ -96,7 +96,10 @@ class Restore:
                 return
             life = await self._continuity.begin_life(closed)
             await archive.execute(RESTORED, {"partitions": closed, "life": life})
-        await self._cut_torn(set(closed))
+        async with self._alone() as archive:
+            if archive is None:
+                return
+            await self._cut_torn(archive, closed)
         async with self._alone("REPEATABLE READ") as archive:
             if archive is None:
                 return
@@ -109,14 +112,11 @@ class Restore:
             events=events, jobs=jobs,
         )  # fmt: skip
 
-    async def _cut_torn(self, closed: Collection[int]) -> None:
-        async with self._alone() as archive:
-            if archive is None:
-                return
-            torn = self._within(await torn_threads.torn(archive), closed)
-            known = {thread_id: await self._position(thread_id) or 0 for thread_id in torn}
-            if events := await torn_threads.cut(archive, known):
-                log.warning("cut off behind a hole", threads=torn, events=events)
+    async def _cut_torn(self, archive: AsyncConnection, closed: Collection[int]) -> None:
+        torn = self._within(await torn_threads.torn(archive), closed)
+        known = {thread_id: await self._position(thread_id) or 0 for thread_id in torn}
+        if events := await torn_threads.cut(archive, known):
+            log.warning("cut off behind a hole", threads=torn, events=events)
 
     async def forgotten_jobs(self) -> None:
         """Give a command to every job without an end that Redis has none for."""
@@ -129,9 +129,8 @@ class Restore:
                 after = max(page)
         if not suspects:
             return
-        async with self._alone(
-            "REPEATABLE READ"
-        ) as archive:  # later than the look into Redis: see ``_lost_of``
+        # Later than the look into Redis: see ``_lost_of``.
+        async with self._alone("REPEATABLE READ") as archive:
             for thread_id in suspects if archive is not None else ():
                 _, jobs = await self._thread(cast("AsyncConnection", archive), thread_id)
                 log.warning("jobs taken up again", thread_id=thread_id, jobs=jobs)
