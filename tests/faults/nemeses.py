@@ -14,7 +14,7 @@ from infra.local.keeper import Keeper
 from infra.local.part import PartState
 from tests.faults.history import History
 
-READY_SECONDS_MAX = 60.0
+READY_SECONDS_MAX = 120.0
 POLL_SECONDS = 0.02
 
 
