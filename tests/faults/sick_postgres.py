@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import psycopg
 from psycopg import sql
@@ -13,6 +13,7 @@ from infra.local.cluster import LocalCluster
 from tests.faults.arena import Row
 
 BLOCKED_SECONDS_MAX = 10.0
+ADMINISTER_SECONDS_MAX = 60.0
 POLL_SECONDS = 0.05
 # To wait for a lock is given up by the server: who is cancelled leaves the session behind.
 OPTIONS = "-c default_transaction_read_only=off -c lock_timeout=3s"
@@ -85,10 +86,14 @@ async def _blocked(cluster: LocalCluster) -> None:
 
 
 async def _administer(cluster: LocalCluster, *statements: sql.SQL | sql.Composed) -> None:
-    async with await _session(cluster) as connection:
+    """Each statement, as often as a session that stands still amid a transaction is in its way."""
+    async with asyncio.timeout(ADMINISTER_SECONDS_MAX), await _session(cluster) as connection:
         await connection.set_autocommit(True)
         for statement in statements:
-            await connection.execute(statement)
+            while True:
+                with suppress(psycopg.errors.LockNotAvailable):
+                    await connection.execute(statement)
+                    break
 
 
 async def _session(cluster: LocalCluster) -> psycopg.AsyncConnection:
