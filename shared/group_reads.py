@@ -27,9 +27,9 @@ from contextlib import contextmanager
 from typing import Any, Final, Protocol, cast
 
 from shared.cancellation import end_tasks
-from shared.errors import HeadwaterError
+from shared.errors import HeadwaterError, LogUnavailable
 from shared.observability import get_logger
-from shared.redis_client import Redis, ResponseError
+from shared.redis_client import Redis, ResponseError, translate
 
 REFUSED_SECONDS: Final = 0.5
 STOP_SECONDS_MAX: Final = 1.0
@@ -40,9 +40,11 @@ log = get_logger()
 
 
 class Stoppable(Protocol):
-    """A broker."""
-
     async def stop(self) -> None: ...
+
+
+class Broker(Stoppable, Protocol):
+    async def start(self) -> None: ...
 
 
 class Subscriber(Stoppable, Protocol):
@@ -61,7 +63,7 @@ def heal_group_reads(client: Redis, make_groups: MakeGroups) -> None:
     when the groups are there. It may raise HeadwaterError.
     """
     healed = cast("Any", client)
-    read, claim = healed.xreadgroup, healed.xautoclaim
+    read, claim, greet = healed.xreadgroup, healed.xautoclaim, healed.ping
 
     async def xreadgroup(**call: Any) -> Any:
         return await _calmly(read(**call), make_groups, nothing=[])
@@ -69,7 +71,22 @@ def heal_group_reads(client: Redis, make_groups: MakeGroups) -> None:
     async def xautoclaim(**call: Any) -> Any:
         return await _calmly(claim(**call), make_groups, nothing=[b"0-0", [], []])
 
-    healed.xreadgroup, healed.xautoclaim = xreadgroup, xautoclaim
+    async def ping() -> bool:
+        """A reader's first word. A server whose disk is full refuses that, too."""
+        await _calmly(greet(), make_groups, nothing=None)
+        return True
+
+    healed.xreadgroup, healed.xautoclaim, healed.ping = xreadgroup, xautoclaim, ping
+
+
+async def start_reading(broker: Broker) -> None:
+    """Start the broker's subscribers. Raises LogUnavailable, also when one is not started in time,
+    for which FastStream has a bound of its own."""
+    try:
+        with translate():
+            await broker.start()
+    except TimeoutError as error:
+        raise LogUnavailable("Redis is unavailable: no answer in time") from error
 
 
 async def stop_reading(broker: Stoppable, subscribers: Sequence[Subscriber]) -> None:

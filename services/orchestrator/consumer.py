@@ -37,7 +37,7 @@ from shared.dead_letters import DeadLetters
 from shared.deployment import prepare
 from shared.errors import CodecError, HeadwaterError, UnknownJob
 from shared.event_log import HAND_OVER_IDLE_MS
-from shared.group_reads import group_may_be_gone, heal_group_reads, stop_reading
+from shared.group_reads import group_may_be_gone, heal_group_reads, start_reading, stop_reading
 from shared.keys import ORCHESTRATORS, PartitionKeys
 from shared.observability import get_logger
 from shared.redis_client import Redis, broker_options, translate
@@ -90,9 +90,9 @@ class Consumer:
         """Raises LogUnavailable."""
         with translate():
             client = await self._broker.connect()
-            self._slots.guard(client)
-            heal_group_reads(client, partial(prepare, self._redis, len(self._partitions)))
-            await self._broker.start()
+        self._slots.guard(client)
+        heal_group_reads(client, partial(prepare, self._redis, len(self._partitions)))
+        await start_reading(self._broker)
 
     @property
     def is_running(self) -> bool:

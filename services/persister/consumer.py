@@ -44,7 +44,7 @@ from services.persister.project_events import ProjectEvents
 from services.persister.provenance import life_of_batch, note_lives
 from shared.deployment import prepare
 from shared.errors import HeadwaterError, LogUnavailable
-from shared.group_reads import group_may_be_gone, heal_group_reads, stop_reading
+from shared.group_reads import group_may_be_gone, heal_group_reads, start_reading, stop_reading
 from shared.keys import PERSISTERS, PartitionKeys
 from shared.observability import get_logger
 from shared.redis_client import Redis, broker_options, translate
@@ -124,14 +124,11 @@ class Consumer:
 
     async def start(self) -> None:
         """Raises LogUnavailable."""
-        try:
-            with translate():
-                client = await self._broker.connect()
-                note_lives(client, self._partitions)
-                heal_group_reads(client, partial(prepare, self._redis, self._partitions))
-                await self._broker.start()
-        except TimeoutError as error:
-            raise LogUnavailable("Redis is unavailable: no answer in time") from error
+        with translate():
+            client = await self._broker.connect()
+        note_lives(client, self._partitions)
+        heal_group_reads(client, partial(prepare, self._redis, self._partitions))
+        await start_reading(self._broker)
 
     async def stop(self) -> None:
         """Read nothing new and wait for the batches in hand."""
