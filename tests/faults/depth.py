@@ -1,5 +1,5 @@
-"""How deep the suite goes. The rows beside all other tests take five minutes, `make faults` takes
-all, and `--long` its time."""
+"""How deep the suite goes: most rows beside all other tests, all in `make faults`, more with
+`--long`."""
 
 from __future__ import annotations
 

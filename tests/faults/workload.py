@@ -63,6 +63,10 @@ class Viewer:
         return self.events[-1]["seq"] if self.events else 0
 
     @property
+    def attempt(self) -> int:
+        return self.events[-1]["attempt"] if self.events else 0
+
+    @property
     def is_done(self) -> bool:
         return bool(self.events) and self.events[-1]["type"] == "done"
 
