@@ -17,9 +17,11 @@ from sqlalchemy import (
     Text,
     and_,
     func,
+    literal,
     literal_column,
     select,
 )
+from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.exc import DBAPIError, TimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.sql import Select
@@ -27,11 +29,12 @@ from sqlalchemy.sql import Select
 from shared.codec import Record
 from shared.errors import ArchiveUnavailable
 from shared.hot_state import READ_COUNT_MAX, Job
-from shared.read_model import events, jobs, messages, threads
-from shared.thread_log import Thread
+from shared.read_model import events, jobs, messages, participants, threads
+from shared.thread_log import Thread, split_users
 from shared.times import rfc3339
 
 TURNS_MAX: Final = 200  # of a thread's history, before the token budget cuts it
+_IN_ORDER: Final = aggregate_order_by(literal("\n", Text), participants.c.present_position)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +48,19 @@ class Turn:
 
 
 def thread_columns() -> Select[Any]:
-    return select(threads).where(threads.c.owner.is_not(None))
+    """The rows that ``thread_from_row`` takes."""
+    names = select(func.string_agg(participants.c.user_id, _IN_ORDER)).where(
+        participants.c.thread_id == threads.c.thread_id, participants.c.present
+    )
+    listed = names.scalar_subquery().label("participants")
+    return select(threads, listed).where(threads.c.owner.is_not(None))
 
 
 def thread_from_row(row: Row[Any]) -> Thread:
     return Thread(
         thread_id=row.thread_id,
         owner=row.owner,
+        participants=split_users(row.participants),
         state="DELETED" if row.deleted_at else "ACTIVE",
         status=row.status or "active",
         title=row.title,

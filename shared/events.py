@@ -133,6 +133,20 @@ class ThreadDeleted(ThreadEvent, frozen=True):
     type: Literal["thread.deleted"] = "thread.deleted"
 
 
+class ParticipantJoined(ThreadEvent, frozen=True):
+    """The owner let a user in, who has nothing unread from before."""
+
+    type: Literal["participant.joined"] = "participant.joined"
+    user: str
+
+
+class ParticipantLeft(ThreadEvent, frozen=True):
+    """A user went, or was removed: from here on the thread does not exist for them."""
+
+    type: Literal["participant.left"] = "participant.left"
+    user: str
+
+
 class MessagePosted(ThreadEvent, frozen=True):
     """A user asked; ``reply_id`` will be the id of the assistant's message."""
 
@@ -160,6 +174,7 @@ _KNOWN: dict[str, int] = {
     **dict.fromkeys(("started", "metadata", "token", "tool_call", "tool_result"), 1),
     **dict.fromkeys(("error", "done"), 1),
     **dict.fromkeys(("thread.created", "thread.updated", "thread.deleted", "message.posted"), 1),
+    **dict.fromkeys(("participant.joined", "participant.left"), 1),
 }
 
 
@@ -186,6 +201,8 @@ Event = Annotated[
     | Annotated[ThreadUpdated, Tag("thread.updated")]
     | Annotated[ThreadDeleted, Tag("thread.deleted")]
     | Annotated[MessagePosted, Tag("message.posted")]
+    | Annotated[ParticipantJoined, Tag("participant.joined")]
+    | Annotated[ParticipantLeft, Tag("participant.left")]
     | Annotated[UnknownEvent, Tag("unknown")],
     Discriminator(_tag),
 ]

@@ -12,7 +12,7 @@ from shared.ids import partition_of, partition_of_thread
 from shared.keys import PartitionKeys
 from shared.redis_client import Redis, translate
 from shared.states import FINAL_STATUSES
-from shared.thread_log import Thread
+from shared.thread_log import Thread, split_users
 
 READ_COUNT_MAX: Final = 500  # entries per read: about 10 ms of the server's time
 
@@ -121,6 +121,7 @@ def _thread(thread_id: str, fields: Mapping[bytes, bytes]) -> Thread:
     return Thread(
         thread_id=thread_id,
         owner=fields[b"owner"].decode(),
+        participants=split_users(_text(fields, b"participants")),
         state=cast("Any", fields[b"state"].decode()),
         status=cast("Any", fields[b"status"].decode()),
         title=_text(fields, b"title"),

@@ -6,7 +6,15 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from shared.errors import IdempotencyMismatch, NotFound, QueueFull, ThreadBusy
+from shared.errors import (
+    IdempotencyMismatch,
+    NotFound,
+    NotTheOwner,
+    OwnerStays,
+    QueueFull,
+    ThreadBusy,
+    ThreadCrowded,
+)
 from shared.events import ThreadCreated
 from shared.keys import IDEMPOTENCY_SECONDS, PartitionKeys
 
@@ -55,6 +63,9 @@ def refusal(code: str) -> Exception:
     return {
         "NO_THREAD": ThreadNotLoaded(),
         "NO_ACCESS": NotFound(),
+        "NOT_OWNER": NotTheOwner(),
+        "OWNER_STAYS": OwnerStays(),
+        "CROWDED": ThreadCrowded(),
         "BUSY": ThreadBusy(),
         "FULL": QueueFull(),
         "MISMATCH": IdempotencyMismatch(),

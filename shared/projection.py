@@ -21,12 +21,14 @@ from shared.errors import CodecError
 from shared.events import (
     Done,
     MessagePosted,
+    ParticipantJoined,
+    ParticipantLeft,
     Started,
     ThreadCreated,
     ThreadDeleted,
     ThreadUpdated,
 )
-from shared.read_model import PROJECTED, Merge, jobs, messages, threads
+from shared.read_model import PROJECTED, Merge, jobs, messages, participants, threads
 from shared.states import JOB_STATUSES
 
 Row = dict[str, Any]
@@ -116,6 +118,9 @@ def _rows(thread_id: str, position: int, event: object) -> Iterator[tuple[Table,
     match event:
         case ThreadCreated() | ThreadUpdated() | ThreadDeleted():
             yield threads, {"thread_id": thread_id, **_thread(position, event)}
+        case ParticipantJoined() | ParticipantLeft():
+            yield threads, {"thread_id": thread_id, "updated_at": _time(event.at)}
+            yield participants, _participant(thread_id, position, event)
         case MessagePosted():
             yield from _posted(thread_id, position, event)
         case Started():
@@ -142,6 +147,12 @@ def _thread(position: int, event: ThreadCreated | ThreadUpdated | ThreadDeleted)
         if value is not None:
             row |= {name: None if value == "" else value, f"{name}_position": position}
     return row
+
+
+def _participant(thread_id: str, position: int, event: ParticipantJoined | ParticipantLeft) -> Row:
+    row: Row = {"participant_id": f"{thread_id} {event.user}", "thread_id": thread_id}
+    row |= {"user_id": event.user, "present_position": position}
+    return row | {"present": isinstance(event, ParticipantJoined)}
 
 
 def _posted(thread_id: str, position: int, event: MessagePosted) -> Iterator[tuple[Table, Row]]:

@@ -9,11 +9,18 @@ from __future__ import annotations
 import json
 import secrets
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from shared.codec import encode
 from shared.errors import NotFound
-from shared.events import ThreadCreated, ThreadDeleted, ThreadStatus, ThreadUpdated
+from shared.events import (
+    ParticipantJoined,
+    ParticipantLeft,
+    ThreadCreated,
+    ThreadDeleted,
+    ThreadStatus,
+    ThreadUpdated,
+)
 from shared.ids import partition_of_thread
 from shared.keys import ORCHESTRATORS, PartitionKeys
 from shared.log_protocol import Idempotency, creation_control, refusal
@@ -21,10 +28,14 @@ from shared.redis_client import Redis
 from shared.redis_scripts import Call, Script, run
 from shared.states import ThreadState
 
+PARTICIPANTS_MAX: Final = 32  # of a thread, beside its owner
+
+Change = ThreadUpdated | ThreadDeleted | ParticipantJoined | ParticipantLeft
+
 
 @dataclass(frozen=True, slots=True)
 class Thread:
-    """A thread as its owner sees it; the same shape from Redis and from Postgres."""
+    """A thread; the same shape from Redis and from Postgres."""
 
     thread_id: str
     owner: str
@@ -40,6 +51,11 @@ class Thread:
     processing: int  # every event up to this position is there or in a persister's batch
     active_job_id: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict[str, Any])
+    participants: tuple[str, ...] = ()  # beside the owner, in the order in which they came
+
+    def has(self, user: str) -> bool:
+        """Whether a user may read it and write in it."""
+        return user == self.owner or user in self.participants
 
     @property
     def is_gone(self) -> bool:
@@ -81,10 +97,11 @@ class ThreadLog:
             raise refusal(code.decode())
         return facts[0].decode()
 
-    async def change_thread(self, user: str, event: ThreadUpdated | ThreadDeleted) -> None:
-        """Rename, archive, re-label or delete; a deletion cancels the thread's jobs.
+    async def change_thread(self, user: str, event: Change) -> None:
+        """Rename, archive, re-label, delete; let a user in or out. A deletion cancels the jobs.
 
-        Raises NotFound, ThreadNotLoaded, LogUnavailable.
+        All of it is the owner's right, but that anybody may leave. What is so already is no change.
+        Raises NotFound, NotTheOwner, OwnerStays, ThreadCrowded, ThreadNotLoaded, LogUnavailable.
         """
         keys, thread = self._keys(event.thread_id), event.thread_id
         names = [keys.thread(thread), keys.thread_events(thread), keys.thread_queue(thread)]
@@ -100,6 +117,8 @@ class ThreadLog:
             "type": event.type,
             "set": _fields(event),
         }
+        if isinstance(event, ParticipantJoined | ParticipantLeft):
+            control |= {"member": event.user, "participants_max": PARTICIPANTS_MAX}
         reply = await run(
             self._redis, Call(self._change, names, [json.dumps(control), encode(event)])
         )
@@ -122,6 +141,7 @@ def archived_fields(thread: Thread) -> dict[str, str | int]:
     """The fields of the hash of a thread that is archived to its last position."""
     return {
         "owner": thread.owner,
+        "participants": "\n".join(thread.participants),
         "state": thread.state,
         "status": thread.status,
         "title": thread.title or "",
@@ -137,9 +157,14 @@ def archived_fields(thread: Thread) -> dict[str, str | int]:
     }
 
 
-def _fields(event: ThreadUpdated | ThreadDeleted) -> dict[str, str]:
-    """The hash fields an event changes."""
-    if isinstance(event, ThreadDeleted):
+def split_users(lines: str | None) -> tuple[str, ...]:
+    """The users that stand in a text, a line each."""
+    return tuple(lines.split("\n")) if lines else ()
+
+
+def _fields(event: Change) -> dict[str, str]:
+    """The hash fields whose value an event says."""
+    if not isinstance(event, ThreadUpdated):
         return {}
     fields = event.model_dump(include={"title", "status"}, exclude_none=True)
     if event.metadata is not None:

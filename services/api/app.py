@@ -25,6 +25,7 @@ from services.api.routes import agents as agent_routes
 from services.api.routes import health as health_routes
 from services.api.routes import jobs as job_routes
 from services.api.routes import messages as message_routes
+from services.api.routes import participants as participant_routes
 from services.api.routes import threads as thread_routes
 from services.api.routes.answers import Answers
 from services.api.routes.json_bodies import JsonRequest
@@ -59,7 +60,7 @@ def assemble(
     event_log = EventLog(redis, settings.partitions)
     thread_log = ThreadLog(redis, settings.partitions, idle_ttl_seconds=settings.idle_ttl_seconds)
     threads = Threads(thread_log, hot, archive)
-    jobs = JobsOfUser(event_log, hot, archive, history)
+    jobs = JobsOfUser(event_log, threads, hot, archive, history)
     asking = Asking(
         event_log,
         threads,
@@ -90,6 +91,7 @@ def _application(settings: Settings, provided: Mapping[str, Any]) -> Litestar:
         "/",
         route_handlers=[
             *thread_routes.HANDLERS,
+            *participant_routes.HANDLERS,
             *message_routes.HANDLERS,
             *job_routes.HANDLERS,
             *agent_routes.HANDLERS,

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, func, select, tuple_
+from sqlalchemy import ColumnElement, and_, func, select, tuple_
 
 from services.api.cursors import ThreadCursor
 from shared.archive import Archive, thread_columns, thread_from_row
 from shared.events import ThreadStatus
-from shared.read_model import messages, threads
+from shared.read_model import messages, participants, threads
 from shared.thread_log import Thread
 from shared.transcript import Message, message_from
 
@@ -37,12 +37,26 @@ class ThreadQuery:
 
 
 async def threads_page(
-    archive: Archive, owner: str, query: ThreadQuery, *, without: Sequence[str]
+    archive: Archive, user: str, query: ThreadQuery, *, without: Sequence[str]
 ) -> list[Thread]:
-    """Threads of an owner, newest activity first, but for those named in ``without``."""
+    """Threads a user owns or has joined, newest activity first, but those named in ``without``.
+
+    Two statements, since each is quick by an index of its own; together they are not.
+    """
+    joined = select(participants.c.thread_id).where(
+        participants.c.user_id == user, participants.c.present
+    )
+    own = await _threads(archive, threads.c.owner == user, query, without)
+    others = await _threads(archive, threads.c.thread_id.in_(joined), query, without)
+    return sorted(own + others, key=ThreadCursor.of, reverse=True)[: query.limit]
+
+
+async def _threads(
+    archive: Archive, whose: ColumnElement[bool], query: ThreadQuery, without: Sequence[str]
+) -> list[Thread]:
     statement = (
         thread_columns()
-        .where(threads.c.owner == owner, threads.c.deleted_at.is_(None))
+        .where(whose, threads.c.deleted_at.is_(None))
         .order_by(threads.c.updated_at.desc(), threads.c.thread_id.desc())
         .limit(query.limit)
     )

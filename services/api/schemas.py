@@ -105,6 +105,8 @@ class View(BaseModel):
 
 class ThreadView(View):
     thread_id: str
+    owner: str
+    participants: list[str]
     title: str | None
     agent: str | None
     metadata: dict[str, Any]

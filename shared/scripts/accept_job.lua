@@ -28,11 +28,12 @@ if KEYS[7] then
   end
 end
 
-local t = redis.call('HMGET', thread, 'owner', 'state', 'position', 'seq', 'active')
+local t = redis.call('HMGET', thread, 'owner', 'state', 'position', 'seq', 'active', 'participants')
 local owner, state, active = t[1], t[2], t[5]
 local position, seq = tonumber(t[3] or 0), tonumber(t[4] or 0)
 if not owner and ARGV[4] == '' then return {'NO_THREAD'} end
-if owner and (owner ~= a.user or state == 'DELETING' or state == 'DELETED') then return {'NO_ACCESS'} end
+local is_stranger = owner ~= a.user and not has_line(t[6], a.user)
+if owner and (is_stranger or state == 'DELETING' or state == 'DELETED') then return {'NO_ACCESS'} end
 if active then
   if a.on_busy == 'reject' then return {'BUSY', active} end
   if redis.call('LLEN', queue) >= a.queue_max then return {'FULL'} end
@@ -44,17 +45,17 @@ if not owner then
   owner = a.user
   position, seq = position + 1, seq + 1
   redis.call('HSET', thread, 'owner', owner, 'state', 'PENDING', 'status', 'active', 'created_at', a.at,
-    'title', a.title, 'agent', a.agent, 'metadata', a.metadata)
+    'title', a.title, 'agent', a.agent, 'metadata', a.metadata, 'participants', '')
   lines[1] = append(events, log, a.thread_id, position, a.thread_id, seq, 'thread.created', ARGV[4])
 end
 position, seq = position + 1, seq + 1
 lines[#lines + 1] = append(events, log, a.thread_id, position, a.thread_id, seq, 'message.posted', ARGV[2])
 redis.call('HSET', thread, 'position', position, 'seq', seq)
-mark_dirty(a.prefix, thread, a.thread_id, owner, position, a.at)
+mark_dirty(a.prefix, thread, a.thread_id, position, a.at)
 redis.call('PERSIST', thread)
 redis.call('PERSIST', events)
 
-redis.call('HSET', job, 'thread', a.thread_id, 'owner', owner, 'status', 'queued', 'attempt', 0, 'seq', 0,
+redis.call('HSET', job, 'thread', a.thread_id, 'owner', a.user, 'status', 'queued', 'attempt', 0, 'seq', 0,
   'first', position, 'reply', a.reply_id, 'agent', a.agent, 'trace', a.trace_id, 'created_at', a.at)
 if not active then
   start(commands, thread, job, a.job_id, ARGV[3])

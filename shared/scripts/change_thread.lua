@@ -1,10 +1,13 @@
 #!lua
--- Renames, archives, re-labels or deletes a thread.
+-- Renames, archives, re-labels or deletes a thread; lets users in and out.
 --
 -- KEYS  1 thread  2 thread events  3 thread queue  4 log  5 commands
 -- ARGV  1 control, JSON: prefix group user thread_id at cancels request_id type set (fields → values)
---       2 thread.updated or thread.deleted
--- Returns  {'CHANGED'}   {'NO_THREAD'} not in Redis: load it and call again   {'NO_ACCESS'}
+--         [member participants_max: of participant.joined, participant.left]
+--       2 the event
+-- Returns  {'CHANGED'} also when there was nothing to change
+--          {'NO_THREAD'} not in Redis: load it and call again   {'NO_ACCESS'}
+--          {'NOT_OWNER'} only the owner may   {'OWNER_STAYS'}   {'CROWDED'}
 -- Atomic because the hash and the event must agree, and a deletion ends the thread's jobs: those that
 -- wait get their `done` here, the one that runs is flagged. The last REQUESTS ids of calls are
 -- kept, so that a call sent again is harmless even behind others.
@@ -15,15 +18,28 @@ local REQUESTS = 8
 local a = cjson.decode(ARGV[1])
 local thread, events, queue, log, commands = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 
-local t = redis.call('HMGET', thread, 'owner', 'state', 'position', 'seq', 'active', 'requests')
+local t = redis.call('HMGET', thread, 'owner', 'state', 'position', 'seq', 'active', 'requests', 'participants', 'left')
 if not t[1] then return {'NO_THREAD'} end
-local requests = t[6] or ''
+local requests, owner, participants = t[6] or '', t[1], t[7] or ''
 if string.find(requests, a.request_id, 1, true) then return {'CHANGED'} end
-if t[1] ~= a.user or t[2] == 'DELETING' or t[2] == 'DELETED' then return {'NO_ACCESS'} end
+local is_owner = owner == a.user
+local is_stranger = not is_owner and not has_line(participants, a.user)
+if is_stranger or t[2] == 'DELETING' or t[2] == 'DELETED' then return {'NO_ACCESS'} end
+if not is_owner and not (a.type == 'participant.left' and a.member == a.user) then return {'NOT_OWNER'} end
 
 local position, seq, lines = tonumber(t[3]), tonumber(t[4]), {}
 for field, value in pairs(a.set) do redis.call('HSET', thread, field, value) end
-if a.type == 'thread.deleted' then
+if a.type == 'participant.joined' then
+  if a.member == owner or has_line(participants, a.member) then return {'CHANGED'} end
+  local _, others = string.gsub(participants, '[^\n]+', '')
+  if others >= a.participants_max then return {'CROWDED'} end
+  redis.call('HSET', thread, 'participants', with_line(participants, a.member))
+elseif a.type == 'participant.left' then
+  if a.member == owner then return {'OWNER_STAYS'} end
+  if not has_line(participants, a.member) then return {'CHANGED'} end
+  redis.call('HSET', thread, 'participants', without_line(participants, a.member),
+    'left', with_line(without_line(t[8] or '', a.member), a.member))
+elseif a.type == 'thread.deleted' then
   redis.call('HSET', thread, 'state', 'DELETING')
   for _, job_id in ipairs(redis.call('LRANGE', queue, 0, -1)) do
     local job = job_key(a.prefix, job_id)
@@ -40,7 +56,7 @@ position, seq = position + 1, seq + 1
 lines[#lines + 1] = append(events, log, a.thread_id, position, a.thread_id, seq, a.type, ARGV[2])
 redis.call('HSET', thread, 'position', position, 'seq', seq, 'requests',
   string.sub(a.request_id .. requests, 1, REQUESTS * #a.request_id))
-mark_dirty(a.prefix, thread, a.thread_id, t[1], position, a.at)
+mark_dirty(a.prefix, thread, a.thread_id, position, a.at)
 redis.call('PERSIST', thread)
 redis.call('PERSIST', events)
 redis.call('SPUBLISH', thread, table.concat(lines, '\n'))

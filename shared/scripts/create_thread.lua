@@ -24,8 +24,8 @@ local created_at = redis.call('HGET', thread, 'created_at')
 if created_at then return {'CREATED', created_at} end
 
 redis.call('HSET', thread, 'owner', a.user, 'state', 'PENDING', 'status', 'active', 'position', 1, 'seq', 1,
-  'created_at', a.at, 'title', a.title, 'agent', a.agent, 'metadata', a.metadata)
-mark_dirty(a.prefix, thread, a.thread_id, a.user, 1, a.at)
+  'created_at', a.at, 'title', a.title, 'agent', a.agent, 'metadata', a.metadata, 'participants', '')
+mark_dirty(a.prefix, thread, a.thread_id, 1, a.at)
 local line = append(KEYS[2], KEYS[3], a.thread_id, 1, a.thread_id, 1, 'thread.created', ARGV[2])
 if KEYS[4] then
   redis.call('HSET', KEYS[4], 'fingerprint', a.fingerprint, 'created_at', a.at)

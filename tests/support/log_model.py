@@ -19,6 +19,7 @@ class LogModel:
     queue_max: int
     attempts_max: int
     hand_overs_max: int
+    participants_max: int
     threads: dict[str, ModelThread] = field(default_factory=dict[str, ModelThread])
     jobs: dict[str, ModelJob] = field(default_factory=dict[str, ModelJob])
     answers: dict[tuple[int, str, str], tuple[str, str]] = field(
@@ -55,7 +56,7 @@ class LogModel:
         thread = self._kept(post.thread_id)
         if thread is None:
             return "" if post.create else "NO_THREAD"
-        if thread.owner != post.user or thread.is_gone:
+        if not thread.has(post.user) or thread.is_gone:
             return "NO_ACCESS"
         if thread.active and post.on_busy == "reject":
             return "BUSY"
@@ -211,11 +212,41 @@ class LogModel:
         thread.expires = False
         return "CHANGED"
 
+    def invite(self, thread_id: str, user: str, guest: str) -> str:
+        thread = self._kept(thread_id)
+        if refusal := self._change_refusal(thread, user):
+            return refusal
+        assert thread is not None
+        if thread.has(guest):
+            return "CHANGED"
+        if len(thread.participants) >= self.participants_max:
+            return "CROWDED"
+        thread.participants.append(guest)
+        self._thread_event(thread, "participant.joined", user=guest)
+        thread.expires = False
+        return "CHANGED"
+
+    def part(self, thread_id: str, user: str, guest: str) -> str:
+        thread = self._kept(thread_id)
+        if refusal := self._change_refusal(thread, user, leaving=user == guest):
+            return refusal
+        assert thread is not None
+        if guest == thread.owner:
+            return "OWNER_STAYS"
+        if guest in thread.participants:
+            thread.participants.remove(guest)
+            thread.left.append(guest)
+            self._thread_event(thread, "participant.left", user=guest)
+            thread.expires = False
+        return "CHANGED"
+
     @staticmethod
-    def _change_refusal(thread: ModelThread | None, user: str) -> str:
+    def _change_refusal(thread: ModelThread | None, user: str, *, leaving: bool = False) -> str:
         if thread is None:
             return "NO_THREAD"
-        return "NO_ACCESS" if thread.owner != user or thread.is_gone else ""
+        if not thread.has(user) or thread.is_gone:
+            return "NO_ACCESS"
+        return "" if leaving or thread.owner == user else "NOT_OWNER"
 
     def _create(self, thread_id: str, owner: str) -> ModelThread:
         thread = self.threads[thread_id] = ModelThread(thread_id, owner)
@@ -265,7 +296,7 @@ class LogModel:
 
     def _mark_changed(self, thread: ModelThread) -> None:
         thread.changed = thread.position
-        self.dirty.add((thread.owner, thread.thread_id))
+        self.dirty |= {(user, thread.thread_id) for user in thread.listed_by}
 
     def partition_of(self, thread_id: str) -> ModelPartition:
         return self.partitions[self._place(thread_id)]

@@ -49,6 +49,7 @@ def _model_thread(thread: ModelThread | None) -> View | None:
         "owner": thread.owner,
         "state": thread.state,
         "title": thread.title or "",
+        "participants": "\n".join(thread.participants),
         "position": thread.position,
         "seq": thread.seq,
         "changed": thread.changed,
@@ -133,7 +134,7 @@ def _thread(fields: Any, queue: Any, entries: Any, ttl: int, events_ttl: int) ->
         return None
     if entries:
         assert (ttl > 0) == (events_ttl > 0), "a thread and its events leave together"
-    texts = _texts(fields, ("owner", "state", "title", "active"))
+    texts = _texts(fields, ("owner", "state", "title", "participants", "active"))
     numbers = _numbers(fields, ("position", "seq", "changed", "archived", "processing"))
     return {
         **texts,

@@ -18,7 +18,7 @@ from services.api.routes.documented import EVENT_STREAM, refusals
 from services.api.routes.json_bodies import takes_json
 from services.api.routes.parameters import IdempotencyKey, event_place
 from services.api.schemas import CreateThread, ThreadPage, ThreadView, UpdateThread
-from services.api.sse import event_stream, thread_stream
+from services.api.sse import Viewer, event_stream, thread_stream
 from services.api.threads import Threads
 from shared.agents import Agent
 from shared.events import ThreadStatus, ThreadUpdated
@@ -100,7 +100,9 @@ async def get_thread(
     "/v1/threads/{thread_id:str}",
     summary="Rename, re-label or archive a thread",
     guards=[takes_json],
-    responses=refusals("not_found", "nothing_to_change", "archive_unavailable", body=True),
+    responses=refusals(
+        "not_found", "not_the_owner", "nothing_to_change", "archive_unavailable", body=True
+    ),
 )
 async def update_thread(
     request: Request[Any, Any, Any],
@@ -118,7 +120,7 @@ async def update_thread(
 @delete(
     "/v1/threads/{thread_id:str}",
     summary="Delete a thread; its jobs are cancelled first",
-    responses=refusals("not_found", "archive_unavailable"),
+    responses=refusals("not_found", "not_the_owner", "archive_unavailable"),
 )
 async def delete_thread(
     request: Request[Any, Any, Any],
@@ -145,12 +147,15 @@ async def thread_events(
     place: NamedDependency[SkipValidation[int]],
 ) -> Stream:
     thread = await threads.reached(request.user.user, thread_id, place)
-    return event_stream(thread_stream(feed, thread, after=place, until=request.user.expires_at))
+    viewer = Viewer(request.user, lambda: threads.may_follow(request.user.user, thread_id))
+    return event_stream(thread_stream(feed, thread, after=place, viewer=viewer))
 
 
 def view_of(thread: Thread) -> ThreadView:
     return ThreadView(
         thread_id=thread.thread_id,
+        owner=thread.owner,
+        participants=list(thread.participants),
         title=thread.title,
         agent=thread.agent,
         metadata=thread.metadata,

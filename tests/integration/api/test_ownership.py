@@ -80,6 +80,7 @@ async def test_anothers_thing_is_no_thing(
         "thread_id": command.thread_id,
         "job_id": command.job_id,
         "message_id": command.message_id,
+        "user": f"{user}-stranger",
     }
     before = await worker.records(command.thread_id)
     if where == "archive":

@@ -28,6 +28,8 @@ async def test_create(client: Client, user: str) -> None:
     assert made["created_at"].endswith("Z")
     assert made == body | {
         "thread_id": made["thread_id"],
+        "owner": user,
+        "participants": [],
         "status": "active",
         "state": "PENDING",
         "active_job_id": None,

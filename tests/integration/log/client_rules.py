@@ -9,12 +9,34 @@ from hypothesis import strategies as st
 from hypothesis.stateful import MultipleResults, initialize, multiple, precondition, rule
 
 from shared.commands import RunJob
-from shared.errors import IdempotencyMismatch, NotFound, QueueFull, ThreadBusy
-from shared.events import ThreadCreated, ThreadDeleted, ThreadUpdated
+from shared.errors import (
+    IdempotencyMismatch,
+    NotFound,
+    NotTheOwner,
+    OwnerStays,
+    QueueFull,
+    ThreadBusy,
+    ThreadCrowded,
+)
+from shared.events import (
+    ParticipantJoined,
+    ParticipantLeft,
+    ThreadCreated,
+    ThreadDeleted,
+    ThreadUpdated,
+)
 from shared.ids import partition_of_thread
 from shared.log_protocol import Idempotency, ThreadNotLoaded
 from shared.thread_log import Thread
-from tests.integration.log.driven_log import PARTITIONS, THREADS, DrivenLog, posts, threads, users
+from tests.integration.log.driven_log import (
+    PARTITIONS,
+    THREADS,
+    DrivenLog,
+    guests,
+    posts,
+    threads,
+    users,
+)
 from tests.support.log_server import AT, QUEUE_MAX
 from tests.support.log_state import Post
 
@@ -24,6 +46,9 @@ REFUSALS: dict[type[Exception], str] = {
     ThreadBusy: "BUSY",
     QueueFull: "FULL",
     IdempotencyMismatch: "MISMATCH",
+    NotTheOwner: "NOT_OWNER",
+    OwnerStays: "OWNER_STAYS",
+    ThreadCrowded: "CROWDED",
 }
 post_options = st.fixed_dictionaries(
     {
@@ -126,6 +151,15 @@ class ClientRules(DrivenLog):
             self.model.rename(thread, user, title) if title else self.model.delete(thread, user)
         )
 
+    @rule(thread=threads, user=users, guest=guests, joins=st.booleans())
+    def invite_or_part(self, thread: str, user: str, guest: str, joins: bool) -> None:
+        kind, does = (
+            (ParticipantJoined, self.model.invite) if joins else (ParticipantLeft, self.model.part)
+        )
+        event = kind(thread_id=thread, at=AT, user=guest)
+        code, _ = self._answer(self.server.threads.change_thread(user, event), "CHANGED")
+        assert code == does(thread, user, guest)
+
     @precondition(DrivenLog.has_let_go)
     @rule(thread=threads)
     def load(self, thread: str) -> None:
@@ -139,6 +173,7 @@ class ClientRules(DrivenLog):
             state="DELETED" if known.state == "DELETED" else "ACTIVE",
             status="active",
             title=known.title,
+            participants=tuple(known.participants),
             agent=None,
             created_at=AT,
             updated_at=AT,

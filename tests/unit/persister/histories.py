@@ -13,6 +13,8 @@ from shared.events import (
     Done,
     FinalStatus,
     MessagePosted,
+    ParticipantJoined,
+    ParticipantLeft,
     Started,
     ThreadCreated,
     ThreadDeleted,
@@ -68,6 +70,9 @@ def thread_histories(draw: st.DrawFn, number: int) -> History:
             changes["status"] = draw(st.sampled_from([None, "active", "archived"]))
             update = ThreadUpdated(thread_id=history.thread_id, at=history.now, **changes)
             history.tell(update)
+        for guest in draw(st.lists(st.sampled_from(["eve", "zoë"]), max_size=2)):
+            change = draw(st.sampled_from([ParticipantJoined, ParticipantLeft]))
+            history.tell(change(thread_id=history.thread_id, at=history.now, user=guest))
     if draw(st.booleans()):
         history.tell(ThreadDeleted(thread_id=history.thread_id, at=history.now))
     return history

@@ -14,6 +14,8 @@ from shared.errors import CodecError
 from shared.events import (
     Done,
     MessagePosted,
+    ParticipantJoined,
+    ParticipantLeft,
     Started,
     ThreadCreated,
     ThreadDeleted,
@@ -22,7 +24,7 @@ from shared.events import (
     UnknownEvent,
 )
 from shared.projection import Progress, Projection, Row, key_of, merge
-from shared.read_model import PROJECTED, Merge, jobs, messages, threads
+from shared.read_model import PROJECTED, Merge, jobs, messages, participants, threads
 from tests.unit.persister.histories import History, Placed, deliveries, histories
 
 AT = "2026-01-02T03:04:05.678Z"
@@ -171,6 +173,20 @@ def test_an_empty_title_is_none() -> None:
 def test_a_deletion_is_remembered() -> None:
     row = project(ThreadDeleted(thread_id="t", at=AT)).rows[threads]["t"]
     assert row["deleted_at"] == TIME
+
+
+def test_the_last_word_says_whether_a_participant_is_in() -> None:
+    projection = Projection()
+    for position, kind in ((4, ParticipantLeft), (7, ParticipantJoined), (2, ParticipantJoined)):
+        projection.add("t", position, kind(thread_id="t", at=AT, user="bob"))
+    assert projection.rows[participants]["t bob"] == {
+        "participant_id": "t bob",
+        "thread_id": "t",
+        "user_id": "bob",
+        "present": True,
+        "present_position": 7,
+    }
+    assert projection.rows[threads]["t"]["updated_at"] == TIME
 
 
 def test_other_events_are_not_projected() -> None:

@@ -70,6 +70,8 @@ FIELDS: dict[Any, dict[str, Any]] = {
     },
     known.ThreadUpdated: {**thread, "title": maybe_text, "metadata": st.none() | metadata},
     known.ThreadDeleted: thread,
+    known.ParticipantJoined: {**thread, "user": text},
+    known.ParticipantLeft: {**thread, "user": text},
     known.MessagePosted: {**thread, **posted},
 }
 some_event = st.one_of([st.builds(model, **fields) for model, fields in FIELDS.items()])
