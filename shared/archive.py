@@ -19,6 +19,7 @@ from sqlalchemy import (
     func,
     literal,
     literal_column,
+    or_,
     select,
 )
 from sqlalchemy.dialects.postgresql import aggregate_order_by
@@ -52,8 +53,16 @@ def thread_columns() -> Select[Any]:
     names = select(func.string_agg(participants.c.user_id, _IN_ORDER)).where(
         participants.c.thread_id == threads.c.thread_id, participants.c.present
     )
+    marks = select(
+        func.json_object_agg(participants.c.user_id, participants.c.read_position)
+    ).where(
+        participants.c.thread_id == threads.c.thread_id,
+        participants.c.read_position > 0,
+        or_(participants.c.present, participants.c.user_id == threads.c.owner),
+    )
     listed = names.scalar_subquery().label("participants")
-    return select(threads, listed).where(threads.c.owner.is_not(None))
+    reads = marks.scalar_subquery().label("reads")
+    return select(threads, listed, reads).where(threads.c.owner.is_not(None))
 
 
 def thread_from_row(row: Row[Any]) -> Thread:
@@ -61,6 +70,7 @@ def thread_from_row(row: Row[Any]) -> Thread:
         thread_id=row.thread_id,
         owner=row.owner,
         participants=split_users(row.participants),
+        reads=row.reads or {},
         state="DELETED" if row.deleted_at else "ACTIVE",
         status=row.status or "active",
         title=row.title,

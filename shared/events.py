@@ -147,6 +147,15 @@ class ParticipantLeft(ThreadEvent, frozen=True):
     user: str
 
 
+class ThreadRead(ThreadEvent, frozen=True):
+    """A user has read up to a message; ``upto`` is its position."""
+
+    type: Literal["thread.read"] = "thread.read"
+    user: str
+    message_id: str
+    upto: int = Field(ge=1)
+
+
 class MessagePosted(ThreadEvent, frozen=True):
     """A user asked; ``reply_id`` will be the id of the assistant's message."""
 
@@ -174,7 +183,7 @@ _KNOWN: dict[str, int] = {
     **dict.fromkeys(("started", "metadata", "token", "tool_call", "tool_result"), 1),
     **dict.fromkeys(("error", "done"), 1),
     **dict.fromkeys(("thread.created", "thread.updated", "thread.deleted", "message.posted"), 1),
-    **dict.fromkeys(("participant.joined", "participant.left"), 1),
+    **dict.fromkeys(("participant.joined", "participant.left", "thread.read"), 1),
 }
 
 
@@ -203,6 +212,7 @@ Event = Annotated[
     | Annotated[MessagePosted, Tag("message.posted")]
     | Annotated[ParticipantJoined, Tag("participant.joined")]
     | Annotated[ParticipantLeft, Tag("participant.left")]
+    | Annotated[ThreadRead, Tag("thread.read")]
     | Annotated[UnknownEvent, Tag("unknown")],
     Discriminator(_tag),
 ]

@@ -12,7 +12,7 @@ from shared.ids import partition_of, partition_of_thread
 from shared.keys import PartitionKeys
 from shared.redis_client import Redis, translate
 from shared.states import FINAL_STATUSES
-from shared.thread_log import Thread, split_users
+from shared.thread_log import READ, Thread, split_users
 
 READ_COUNT_MAX: Final = 500  # entries per read: about 10 ms of the server's time
 
@@ -134,6 +134,11 @@ def _thread(thread_id: str, fields: Mapping[bytes, bytes]) -> Thread:
         processing=int(fields.get(b"processing", b"0")),
         active_job_id=_text(fields, b"active"),
         metadata=json.loads(fields.get(b"metadata") or b"{}"),
+        reads={
+            name.decode().removeprefix(READ): int(position)
+            for name, position in fields.items()
+            if name.startswith(READ.encode())
+        },
     )
 
 

@@ -26,6 +26,7 @@ from shared.events import (
     Started,
     ThreadCreated,
     ThreadDeleted,
+    ThreadRead,
     ThreadUpdated,
 )
 from shared.read_model import PROJECTED, Merge, jobs, messages, participants, threads
@@ -121,6 +122,9 @@ def _rows(thread_id: str, position: int, event: object) -> Iterator[tuple[Table,
         case ParticipantJoined() | ParticipantLeft():
             yield threads, {"thread_id": thread_id, "updated_at": _time(event.at)}
             yield participants, _participant(thread_id, position, event)
+        case ThreadRead():
+            row = {**_key_of_participant(thread_id, event.user), "read_position": event.upto}
+            yield participants, row
         case MessagePosted():
             yield from _posted(thread_id, position, event)
         case Started():
@@ -150,9 +154,14 @@ def _thread(position: int, event: ThreadCreated | ThreadUpdated | ThreadDeleted)
 
 
 def _participant(thread_id: str, position: int, event: ParticipantJoined | ParticipantLeft) -> Row:
-    row: Row = {"participant_id": f"{thread_id} {event.user}", "thread_id": thread_id}
-    row |= {"user_id": event.user, "present_position": position}
-    return row | {"present": isinstance(event, ParticipantJoined)}
+    row = _key_of_participant(thread_id, event.user) | {"present_position": position}
+    if isinstance(event, ParticipantLeft):
+        return {**row, "present": False}
+    return {**row, "present": True, "read_position": position}
+
+
+def _key_of_participant(thread_id: str, user: str) -> Row:
+    return {"participant_id": f"{thread_id} {user}", "thread_id": thread_id, "user_id": user}
 
 
 def _posted(thread_id: str, position: int, event: MessagePosted) -> Iterator[tuple[Table, Row]]:

@@ -144,13 +144,14 @@ jobs = Table(
 )
 
 participants = Table(
-    "participants",
+    "participants",  # of the owner too, once they have read something
     metadata,
     Column("participant_id", Text, primary_key=True),  # the thread's id and the user's
     Column("thread_id", Text, nullable=False, info=ONCE),
     Column("user_id", Text, nullable=False, info=ONCE),
     Column("present", Boolean, info=NEWEST),  # whether the user is let in
     _number("present_position", BigInteger, GREATEST),
+    _number("read_position", BigInteger, GREATEST),  # of the last message they have read
     Index("participants_by_thread", "thread_id"),
     Index("participants_by_user", "user_id", postgresql_where=PRESENT),
 )

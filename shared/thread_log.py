@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ from shared.events import (
     ParticipantLeft,
     ThreadCreated,
     ThreadDeleted,
+    ThreadRead,
     ThreadStatus,
     ThreadUpdated,
 )
@@ -28,9 +30,10 @@ from shared.redis_client import Redis
 from shared.redis_scripts import Call, Script, run
 from shared.states import ThreadState
 
+READ: Final = "read:"  # and a user: the field of the hash that tells how far they have read
 PARTICIPANTS_MAX: Final = 32  # of a thread, beside its owner
 
-Change = ThreadUpdated | ThreadDeleted | ParticipantJoined | ParticipantLeft
+Change = ThreadUpdated | ThreadDeleted | ParticipantJoined | ParticipantLeft | ThreadRead
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,7 @@ class Thread:
     active_job_id: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict[str, Any])
     participants: tuple[str, ...] = ()  # beside the owner, in the order in which they came
+    reads: Mapping[str, int] = field(default_factory=dict[str, int])  # how far each has read
 
     def has(self, user: str) -> bool:
         """Whether a user may read it and write in it."""
@@ -98,9 +102,10 @@ class ThreadLog:
         return facts[0].decode()
 
     async def change_thread(self, user: str, event: Change) -> None:
-        """Rename, archive, re-label, delete; let a user in or out. A deletion cancels the jobs.
+        """Rename, archive, re-label, delete; let a user in or out; note what one has read.
 
-        All of it is the owner's right, but that anybody may leave. What is so already is no change.
+        A deletion cancels the jobs. All is the owner's right, but to read and to leave. What is
+        so already is no change.
         Raises NotFound, NotTheOwner, OwnerStays, ThreadCrowded, ThreadNotLoaded, LogUnavailable.
         """
         keys, thread = self._keys(event.thread_id), event.thread_id
@@ -119,6 +124,8 @@ class ThreadLog:
         }
         if isinstance(event, ParticipantJoined | ParticipantLeft):
             control |= {"member": event.user, "participants_max": PARTICIPANTS_MAX}
+        if isinstance(event, ThreadRead):
+            control["upto"] = event.upto
         reply = await run(
             self._redis, Call(self._change, names, [json.dumps(control), encode(event)])
         )
@@ -154,6 +161,7 @@ def archived_fields(thread: Thread) -> dict[str, str | int]:
         "archived": thread.position,
         "processing": thread.position,
         "changed": thread.position,
+        **{f"{READ}{user}": position for user, position in thread.reads.items()},
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -65,11 +65,22 @@ async def unarchived(hot: HotState, thread_id: str, *, archived: int) -> dict[st
     Read this before Postgres: what moves from one to the other in between is then seen twice,
     never missed.
     """
-    records: list[Record] = []
-    after = archived
-    while True:
-        page = await hot.records(thread_id, after=after)
-        records += page
-        if len(page) < READ_COUNT_MAX:
-            return fold(thread_id, records)
-        after = page[-1].position
+    return (await unarchived_of(hot, {thread_id: archived}))[thread_id]
+
+
+async def unarchived_of(
+    hot: HotState, archived: Mapping[str, int]
+) -> dict[str, dict[str, Message]]:
+    """The same of several threads, by thread, in as few round trips as the longest one takes."""
+    records: dict[str, list[Record]] = {thread_id: [] for thread_id in archived}
+    places = dict(archived)
+    while places:
+        pages = await hot.records_of(places)
+        for thread_id, page in pages.items():
+            records[thread_id] += page
+        places = {
+            thread_id: page[-1].position
+            for thread_id, page in pages.items()
+            if len(page) == READ_COUNT_MAX
+        }
+    return {thread_id: fold(thread_id, found) for thread_id, found in records.items()}

@@ -29,7 +29,9 @@ from services.api.routes import participants as participant_routes
 from services.api.routes import threads as thread_routes
 from services.api.routes.answers import Answers
 from services.api.routes.json_bodies import JsonRequest
+from services.api.routes.thread_views import ThreadViews
 from services.api.threads import Threads
+from services.api.unread import Unread
 from shared.agents import Agent
 from shared.archive import Archive
 from shared.event_log import EventLog
@@ -71,6 +73,7 @@ def assemble(
     provided: dict[str, Any] = {
         "threads": threads,
         "answers": Answers(asking, jobs, feed),
+        "views": ThreadViews(Unread(hot, archive)),
         "messages": Messages(threads, hot, archive),
         "jobs": jobs,
         "feed": feed,

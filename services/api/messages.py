@@ -10,6 +10,7 @@ from services.api.problems import BadRequest
 from services.api.queries import authors_of, count_messages, messages_page, position_of
 from services.api.threads import Threads
 from shared.archive import Archive
+from shared.errors import NotFound
 from shared.hot_state import HotState
 from shared.ids import is_message_id
 from shared.states import MessageState, message_state
@@ -64,6 +65,20 @@ class Messages:
         return Page(
             [(message, _state(thread, message)) for message in signed], edge, counted + len(newest)
         )
+
+    async def read(self, user: str, thread_id: str, message_id: str) -> Thread:
+        """Note that the user has read up to a message. Raises NotFound, also for the message."""
+        thread = await self._threads.get(user, thread_id)
+        newest = await unarchived(self._hot, thread_id, archived=thread.archived)
+        known = newest.get(message_id)
+        upto = (
+            known.position
+            if known
+            else await position_of(self._archive, thread_id, message_id=message_id)
+        )
+        if upto is None:
+            raise NotFound()
+        return await self._threads.read(user, thread_id, message_id, upto)
 
     async def _with_authors(self, page: list[Message]) -> list[Message]:
         """An answer's author stands in its question, which may be archived when it is not."""

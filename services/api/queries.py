@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, and_, func, select, tuple_
+from sqlalchemy import ColumnElement, and_, func, select, text, tuple_
 
 from services.api.cursors import ThreadCursor
 from shared.archive import Archive, thread_columns, thread_from_row
@@ -15,6 +15,29 @@ from shared.events import ThreadStatus
 from shared.read_model import messages, participants, threads
 from shared.thread_log import Thread
 from shared.transcript import Message, message_from
+
+UNREAD: Final = text("""
+SELECT span.thread_id, (
+  SELECT count(*) FROM (
+    SELECT FROM messages
+    WHERE messages.thread_id = span.thread_id AND position > behind AND position <= upto
+      AND deleted_at IS NULL AND (role = 'assistant' OR role = 'user' AND author <> :author)
+      AND message_id <> ALL(CAST(:without AS text[]))
+    LIMIT :most
+  ) AS counted
+) AS unread
+FROM unnest(CAST(:thread_ids AS text[]), CAST(:behind AS bigint[]), CAST(:upto AS bigint[]))
+  AS span (thread_id, behind, upto)
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A piece of a thread: what stands behind a position, up to another."""
+
+    thread_id: str
+    behind: int
+    upto: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +143,21 @@ async def position_of(
         )
     rows = await archive.rows(statement)
     return rows[0][0] if rows else None
+
+
+async def count_unread(
+    archive: Archive, user: str, spans: Sequence[Span], *, without: Collection[str], most: int
+) -> dict[str, int]:
+    """How many messages of others stand in a span of each thread: ``most`` stands for more."""
+    statement = UNREAD.bindparams(
+        thread_ids=[span.thread_id for span in spans],
+        behind=[span.behind for span in spans],
+        upto=[span.upto for span in spans],
+        without=list(without),
+        author=user,
+        most=most,
+    )
+    return {row.thread_id: row.unread for row in await archive.rows(statement)}
 
 
 def _visible(thread_id: str) -> Any:

@@ -81,6 +81,10 @@ class UpdateThread(Body):
     status: ThreadStatus | None = None
 
 
+class ReadThread(Body):
+    message_id: str = Field(max_length=64)
+
+
 class _Question(Body):
     agent: AgentName | None = None
     metadata: Metadata = Field(default_factory=dict)
@@ -114,6 +118,7 @@ class ThreadView(View):
     state: str
     active_job_id: str | None
     last_position: int
+    unread_count: int | None  # None: not known while Postgres is away
     created_at: str
     updated_at: str
 

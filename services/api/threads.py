@@ -21,6 +21,7 @@ from shared.events import (
     ParticipantLeft,
     ThreadCreated,
     ThreadDeleted,
+    ThreadRead,
     ThreadUpdated,
 )
 from shared.hot_state import HotState
@@ -135,6 +136,14 @@ class Threads:
     async def part(self, user: str, thread_id: str, guest: str) -> None:
         """Take a user out, if not yet done. Raises NotFound, NotTheOwner, OwnerStays."""
         await self._change(user, ParticipantLeft(thread_id=thread_id, at=utc_now(), user=guest))
+
+    async def read(self, user: str, thread_id: str, message_id: str, upto: int) -> Thread:
+        """Note how far a user has read; it only goes onward. Raises NotFound."""
+        event = ThreadRead(
+            thread_id=thread_id, at=utc_now(), user=user, message_id=message_id, upto=upto
+        )
+        await self._change(user, event)
+        return await self.get(user, thread_id)
 
     async def _change(self, user: str, event: Change) -> None:
         await self.get(user, event.thread_id)

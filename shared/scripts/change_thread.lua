@@ -1,9 +1,9 @@
 #!lua
--- Renames, archives, re-labels or deletes a thread; lets users in and out.
+-- Renames, archives, re-labels or deletes a thread; lets users in and out; notes what they have read.
 --
 -- KEYS  1 thread  2 thread events  3 thread queue  4 log  5 commands
 -- ARGV  1 control, JSON: prefix group user thread_id at cancels request_id type set (fields → values)
---         [member participants_max: of participant.joined, participant.left]
+--         [member participants_max: of participant.joined, participant.left]  [upto: of thread.read]
 --       2 the event
 -- Returns  {'CHANGED'} also when there was nothing to change
 --          {'NO_THREAD'} not in Redis: load it and call again   {'NO_ACCESS'}
@@ -25,7 +25,8 @@ if string.find(requests, a.request_id, 1, true) then return {'CHANGED'} end
 local is_owner = owner == a.user
 local is_stranger = not is_owner and not has_line(participants, a.user)
 if is_stranger or t[2] == 'DELETING' or t[2] == 'DELETED' then return {'NO_ACCESS'} end
-if not is_owner and not (a.type == 'participant.left' and a.member == a.user) then return {'NOT_OWNER'} end
+local is_free = a.type == 'thread.read' or (a.type == 'participant.left' and a.member == a.user)
+if not is_owner and not is_free then return {'NOT_OWNER'} end
 
 local position, seq, lines = tonumber(t[3]), tonumber(t[4]), {}
 for field, value in pairs(a.set) do redis.call('HSET', thread, field, value) end
@@ -33,12 +34,17 @@ if a.type == 'participant.joined' then
   if a.member == owner or has_line(participants, a.member) then return {'CHANGED'} end
   local _, others = string.gsub(participants, '[^\n]+', '')
   if others >= a.participants_max then return {'CROWDED'} end
-  redis.call('HSET', thread, 'participants', with_line(participants, a.member))
+  redis.call('HSET', thread, 'participants', with_line(participants, a.member), 'read:' .. a.member, position + 1)
 elseif a.type == 'participant.left' then
   if a.member == owner then return {'OWNER_STAYS'} end
   if not has_line(participants, a.member) then return {'CHANGED'} end
   redis.call('HSET', thread, 'participants', without_line(participants, a.member),
     'left', with_line(without_line(t[8] or '', a.member), a.member))
+  redis.call('HDEL', thread, 'read:' .. a.member)
+elseif a.type == 'thread.read' then
+  local mark = 'read:' .. a.user
+  if a.upto <= tonumber(redis.call('HGET', thread, mark) or 0) then return {'CHANGED'} end
+  redis.call('HSET', thread, mark, a.upto)
 elseif a.type == 'thread.deleted' then
   redis.call('HSET', thread, 'state', 'DELETING')
   for _, job_id in ipairs(redis.call('LRANGE', queue, 0, -1)) do
@@ -56,7 +62,8 @@ position, seq = position + 1, seq + 1
 lines[#lines + 1] = append(events, log, a.thread_id, position, a.thread_id, seq, a.type, ARGV[2])
 redis.call('HSET', thread, 'position', position, 'seq', seq, 'requests',
   string.sub(a.request_id .. requests, 1, REQUESTS * #a.request_id))
-mark_dirty(a.prefix, thread, a.thread_id, position, a.at)
+local active_at = a.type == 'thread.read' and '' or a.at  -- who reads does not move a thread to the front
+mark_dirty(a.prefix, thread, a.thread_id, position, active_at)
 redis.call('PERSIST', thread)
 redis.call('PERSIST', events)
 redis.call('SPUBLISH', thread, table.concat(lines, '\n'))

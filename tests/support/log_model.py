@@ -223,12 +223,13 @@ class LogModel:
             return "CROWDED"
         thread.participants.append(guest)
         self._thread_event(thread, "participant.joined", user=guest)
+        thread.reads[guest] = thread.position
         thread.expires = False
         return "CHANGED"
 
     def part(self, thread_id: str, user: str, guest: str) -> str:
         thread = self._kept(thread_id)
-        if refusal := self._change_refusal(thread, user, leaving=user == guest):
+        if refusal := self._change_refusal(thread, user, free=user == guest):
             return refusal
         assert thread is not None
         if guest == thread.owner:
@@ -236,17 +237,29 @@ class LogModel:
         if guest in thread.participants:
             thread.participants.remove(guest)
             thread.left.append(guest)
+            del thread.reads[guest]
             self._thread_event(thread, "participant.left", user=guest)
             thread.expires = False
         return "CHANGED"
 
+    def read(self, thread_id: str, user: str, upto: int) -> str:
+        thread = self._kept(thread_id)
+        if refusal := self._change_refusal(thread, user, free=True):
+            return refusal
+        assert thread is not None
+        if upto > thread.reads.get(user, 0):
+            thread.reads[user] = upto
+            self._thread_event(thread, "thread.read", user=user, upto=upto)
+            thread.expires = False
+        return "CHANGED"
+
     @staticmethod
-    def _change_refusal(thread: ModelThread | None, user: str, *, leaving: bool = False) -> str:
+    def _change_refusal(thread: ModelThread | None, user: str, *, free: bool = False) -> str:
         if thread is None:
             return "NO_THREAD"
         if not thread.has(user) or thread.is_gone:
             return "NO_ACCESS"
-        return "" if leaving or thread.owner == user else "NOT_OWNER"
+        return "" if free or thread.owner == user else "NOT_OWNER"
 
     def _create(self, thread_id: str, owner: str) -> ModelThread:
         thread = self.threads[thread_id] = ModelThread(thread_id, owner)

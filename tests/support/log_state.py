@@ -51,6 +51,7 @@ class ModelThread:
     state: str = "PENDING"
     title: str | None = None
     participants: list[str] = field(default_factory=list[str])
+    reads: dict[str, int] = field(default_factory=dict[str, int])
     left: list[str] = field(default_factory=list[str])  # since the last change was archived
     position: int = 0
     seq: int = 0

@@ -11,7 +11,7 @@ from litestar.params import FromPath, PathParameter, SkipValidation
 from services.api.authentication import is_user
 from services.api.problems import BadRequest
 from services.api.routes.documented import refusals
-from services.api.routes.threads import view_of
+from services.api.routes.thread_views import ThreadViews
 from services.api.schemas import ThreadView
 from services.api.threads import Threads
 
@@ -28,8 +28,10 @@ async def add_participant(
     thread_id: FromPath[str],
     user: User,
     threads: NamedDependency[SkipValidation[Threads]],
+    views: NamedDependency[SkipValidation[ThreadViews]],
 ) -> ThreadView:
-    return view_of(await threads.invite(request.user.user, thread_id, _known_form(user)))
+    thread = await threads.invite(request.user.user, thread_id, _known_form(user))
+    return await views.one(request.user.user, thread)
 
 
 @delete(

@@ -21,6 +21,7 @@ BODIES: dict[str, Any] = {
     "/v1/jobs": {"query": "hi", "thread_id": "{thread_id}"},
     "/v1/threads/{thread_id}": {"title": "mine now"},
     "/v1/threads/{thread_id}/messages": {"content": "hi"},
+    "/v1/threads/{thread_id}/read": {"message_id": "{message_id}"},
 }
 QUERIES = ["", "after=1", "after=0", "format=json", "before={message_id}", "limit=5"]
 KEYS = [{}, {"Idempotency-Key": "k"}, {"Last-Event-ID": "1"}]

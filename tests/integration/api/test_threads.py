@@ -34,6 +34,7 @@ async def test_create(client: Client, user: str) -> None:
         "state": "PENDING",
         "active_job_id": None,
         "last_position": 1,
+        "unread_count": 0,
         "created_at": made["created_at"],
         "updated_at": made["created_at"],
     }

@@ -23,6 +23,7 @@ from shared.events import (
     ParticipantLeft,
     ThreadCreated,
     ThreadDeleted,
+    ThreadRead,
     ThreadUpdated,
 )
 from shared.ids import partition_of_thread
@@ -160,6 +161,12 @@ class ClientRules(DrivenLog):
         code, _ = self._answer(self.server.threads.change_thread(user, event), "CHANGED")
         assert code == does(thread, user, guest)
 
+    @rule(thread=threads, user=guests, upto=st.integers(1, 9))
+    def read(self, thread: str, user: str, upto: int) -> None:
+        event = ThreadRead(thread_id=thread, at=AT, user=user, message_id="msg_1", upto=upto)
+        code, _ = self._answer(self.server.threads.change_thread(user, event), "CHANGED")
+        assert code == self.model.read(thread, user, upto)
+
     @precondition(DrivenLog.has_let_go)
     @rule(thread=threads)
     def load(self, thread: str) -> None:
@@ -174,6 +181,7 @@ class ClientRules(DrivenLog):
             status="active",
             title=known.title,
             participants=tuple(known.participants),
+            reads=known.reads,
             agent=None,
             created_at=AT,
             updated_at=AT,

@@ -9,19 +9,29 @@ from tests.integration.log import test_participants as participants
 Guard = Callable[..., Awaitable[None]]
 PARTICIPANT_MUTATIONS: list[tuple[str, str, Guard]] = [
     (
-        "if not is_owner and not (a.type",
-        "if false and not (a.type",
+        "if not is_owner and not is_free",
+        "if false and not is_free",
         participants.test_a_guest_does_not_rename,
     ),
     (
-        "and a.member == a.user) then",
-        ") then",
+        " and a.member == a.user)",
+        ")",
         participants.test_nobody_but_the_owner_takes_another_out,
     ),
     (
         "if others >= a.participants_max then",
         "if false then",
         participants.test_a_thread_has_room_for_so_many,
+    ),
+    (
+        "if a.upto <= tonumber(redis.call('HGET', thread, mark) or 0) then",
+        "if false then",
+        participants.test_reading_goes_onward_and_moves_nothing_else,
+    ),
+    (
+        "a.type == 'thread.read' and '' or a.at",
+        "a.at",
+        participants.test_reading_goes_onward_and_moves_nothing_else,
     ),
     ("if a.member == owner then", "if false then", participants.test_an_owner_stays),
     (

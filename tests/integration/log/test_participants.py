@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 
 from shared.errors import NotFound, NotTheOwner, OwnerStays, ThreadCrowded
-from shared.events import ParticipantJoined, ParticipantLeft, ThreadDeleted, ThreadUpdated
+from shared.events import (
+    ParticipantJoined,
+    ParticipantLeft,
+    ThreadDeleted,
+    ThreadRead,
+    ThreadUpdated,
+)
 from shared.thread_log import Thread
 from tests.support.log_server import AT, LogServer, RepeatingRedis
 
@@ -151,3 +157,35 @@ async def test_who_left_is_told_to_look_until_that_is_archived(server: LogServer
     assert await dirty(server, "bob") == await dirty(server, "alice") == []
     await server.posted(thread)
     assert await dirty(server, "bob") == []
+
+
+async def read(server: LogServer, thread: str, user: str, upto: int) -> None:
+    later = AT.replace("2026", "2027")
+    event = ThreadRead(thread_id=thread, at=later, user=user, message_id="msg_1", upto=upto)
+    await server.threads.change_thread(user, event)
+
+
+async def test_reading_goes_onward_and_moves_nothing_else(server: LogServer) -> None:
+    thread = await shared_thread(server, "bob")
+    for upto in (5, 3, 5, 9):
+        await read(server, thread, "bob", upto)
+    known = await found(server, thread)
+    assert known.reads == {"bob": 9}
+    assert (known.position, known.updated_at) == (4, AT)
+    assert await dirty(server, "alice") == [thread]
+
+
+async def test_who_is_let_in_has_nothing_unread(server: LogServer) -> None:
+    thread = await shared_thread(server, "bob")
+    await read(server, thread, "alice", 1)
+    assert (await found(server, thread)).reads == {"alice": 1, "bob": 2}
+    await part(server, thread, "bob")
+    assert (await found(server, thread)).reads == {"alice": 1}
+    await join(server, thread, "bob")
+    assert (await found(server, thread)).reads == {"alice": 1, "bob": 5}
+
+
+async def test_a_stranger_reads_nothing(server: LogServer) -> None:
+    thread = await server.thread()
+    with pytest.raises(NotFound):
+        await read(server, thread, "bob", 1)

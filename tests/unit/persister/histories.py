@@ -18,6 +18,7 @@ from shared.events import (
     Started,
     ThreadCreated,
     ThreadDeleted,
+    ThreadRead,
     ThreadUpdated,
     Token,
     Usage,
@@ -73,6 +74,9 @@ def thread_histories(draw: st.DrawFn, number: int) -> History:
         for guest in draw(st.lists(st.sampled_from(["eve", "zoë"]), max_size=2)):
             change = draw(st.sampled_from([ParticipantJoined, ParticipantLeft]))
             history.tell(change(thread_id=history.thread_id, at=history.now, user=guest))
+            upto = draw(st.integers(1, len(history.records)))
+            read = {"user": guest, "message_id": f"msg_{number}_{job}", "upto": upto}
+            history.tell(ThreadRead(thread_id=history.thread_id, at=history.now, **read))
     if draw(st.booleans()):
         history.tell(ThreadDeleted(thread_id=history.thread_id, at=history.now))
     return history

@@ -19,6 +19,7 @@ from shared.events import (
     Started,
     ThreadCreated,
     ThreadDeleted,
+    ThreadRead,
     ThreadUpdated,
     Token,
     UnknownEvent,
@@ -185,8 +186,18 @@ def test_the_last_word_says_whether_a_participant_is_in() -> None:
         "user_id": "bob",
         "present": True,
         "present_position": 7,
+        "read_position": 7,
     }
     assert projection.rows[threads]["t"]["updated_at"] == TIME
+
+
+def test_reading_goes_onward_and_does_not_touch_the_thread() -> None:
+    projection = Projection()
+    for position, upto in ((9, 8), (7, 3)):
+        read = ThreadRead(thread_id="t", at=AT, user="bob", message_id="m", upto=upto)
+        projection.add("t", position, read)
+    assert projection.rows[participants]["t bob"]["read_position"] == 8
+    assert projection.rows[threads] == {}
 
 
 def test_other_events_are_not_projected() -> None:

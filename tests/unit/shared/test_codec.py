@@ -72,6 +72,7 @@ FIELDS: dict[Any, dict[str, Any]] = {
     known.ThreadDeleted: thread,
     known.ParticipantJoined: {**thread, "user": text},
     known.ParticipantLeft: {**thread, "user": text},
+    known.ThreadRead: {**thread, "user": text, "message_id": text, "upto": counts},
     known.MessagePosted: {**thread, **posted},
 }
 some_event = st.one_of([st.builds(model, **fields) for model, fields in FIELDS.items()])

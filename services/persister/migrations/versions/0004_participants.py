@@ -1,4 +1,4 @@
-"""Who takes part in a thread beside its owner."""
+"""Who takes part in a thread, and how far they have read."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ def upgrade() -> None:
         sa.Column("user_id", sa.Text, nullable=False),
         sa.Column("present", sa.Boolean),
         sa.Column("present_position", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+        sa.Column("read_position", sa.BigInteger, nullable=False, server_default=sa.text("0")),
     )
     op.create_index("participants_by_thread", "participants", ["thread_id"])
     op.create_index(
