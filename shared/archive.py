@@ -16,9 +16,11 @@ from sqlalchemy import (
     Row,
     Text,
     and_,
+    exists,
     func,
     literal,
     literal_column,
+    not_,
     or_,
     select,
 )
@@ -141,8 +143,14 @@ class Archive:
         ]
 
     async def turns(self, thread_id: str, *, before: int, limit: int = TURNS_MAX) -> list[Turn]:
-        """The newest turns whose question stands before a position, oldest first."""
-        answers = messages.alias("answers")
+        """The newest turns whose question stands before a position, oldest first.
+
+        A turn of which the question or the answer was deleted is none.
+        """
+        answers, others = messages.alias("answers"), messages.alias("others")
+        is_cut = exists().where(
+            others.c.job_id == messages.c.job_id, others.c.deleted_at.is_not(None)
+        )
         statement = (
             select(
                 messages.c.position,
@@ -159,7 +167,7 @@ class Archive:
             .where(
                 messages.c.thread_id == thread_id,
                 messages.c.role == "user",
-                messages.c.deleted_at.is_(None),
+                not_(is_cut),
                 messages.c.position < before,
             )
             .order_by(messages.c.position.desc())

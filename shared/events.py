@@ -171,6 +171,15 @@ class MessagePosted(ThreadEvent, frozen=True):
     session_id: str | None = None
 
 
+class MessageDeleted(ThreadEvent, frozen=True):
+    """Nobody is to see a message again; a job that was still answering it is cancelled."""
+
+    type: Literal["message.deleted"] = "message.deleted"
+    message_id: str
+    job_id: str
+    user: str
+
+
 class UnknownEvent(BaseModel):
     """An event of a type, or of a version, that this process does not know."""
 
@@ -180,6 +189,7 @@ class UnknownEvent(BaseModel):
 
 
 _KNOWN: dict[str, int] = {
+    "message.deleted": 1,
     **dict.fromkeys(("started", "metadata", "token", "tool_call", "tool_result"), 1),
     **dict.fromkeys(("error", "done"), 1),
     **dict.fromkeys(("thread.created", "thread.updated", "thread.deleted", "message.posted"), 1),
@@ -213,6 +223,7 @@ Event = Annotated[
     | Annotated[ParticipantJoined, Tag("participant.joined")]
     | Annotated[ParticipantLeft, Tag("participant.left")]
     | Annotated[ThreadRead, Tag("thread.read")]
+    | Annotated[MessageDeleted, Tag("message.deleted")]
     | Annotated[UnknownEvent, Tag("unknown")],
     Discriminator(_tag),
 ]

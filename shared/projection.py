@@ -20,6 +20,7 @@ from sqlalchemy import Table
 from shared.errors import CodecError
 from shared.events import (
     Done,
+    MessageDeleted,
     MessagePosted,
     ParticipantJoined,
     ParticipantLeft,
@@ -125,6 +126,9 @@ def _rows(thread_id: str, position: int, event: object) -> Iterator[tuple[Table,
         case ThreadRead():
             row = {**_key_of_participant(thread_id, event.user), "read_position": event.upto}
             yield participants, row
+        case MessageDeleted():
+            row = {"message_id": event.message_id, "job_id": event.job_id}
+            yield messages, {**row, "thread_id": thread_id, "deleted_at": _time(event.at)}
         case MessagePosted():
             yield from _posted(thread_id, position, event)
         case Started():

@@ -15,6 +15,7 @@ from typing import Any, Final
 from shared.codec import encode
 from shared.errors import NotFound
 from shared.events import (
+    MessageDeleted,
     ParticipantJoined,
     ParticipantLeft,
     ThreadCreated,
@@ -33,7 +34,14 @@ from shared.states import ThreadState
 READ: Final = "read:"  # and a user: the field of the hash that tells how far they have read
 PARTICIPANTS_MAX: Final = 32  # of a thread, beside its owner
 
-Change = ThreadUpdated | ThreadDeleted | ParticipantJoined | ParticipantLeft | ThreadRead
+Change = (
+    ThreadUpdated
+    | ThreadDeleted
+    | ParticipantJoined
+    | ParticipantLeft
+    | ThreadRead
+    | MessageDeleted
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +112,9 @@ class ThreadLog:
     async def change_thread(self, user: str, event: Change) -> None:
         """Rename, archive, re-label, delete; let a user in or out; note what one has read.
 
-        A deletion cancels the jobs. All is the owner's right, but to read and to leave. What is
-        so already is no change.
+        A deletion cancels the jobs it is about. All is the owner's right, but to read, to leave,
+        and to delete a message, which the caller must have found to be theirs. What is so already
+        is no change.
         Raises NotFound, NotTheOwner, OwnerStays, ThreadCrowded, ThreadNotLoaded, LogUnavailable.
         """
         keys, thread = self._keys(event.thread_id), event.thread_id
@@ -126,6 +135,8 @@ class ThreadLog:
             control |= {"member": event.user, "participants_max": PARTICIPANTS_MAX}
         if isinstance(event, ThreadRead):
             control["upto"] = event.upto
+        if isinstance(event, MessageDeleted):
+            control["job_id"] = event.job_id
         reply = await run(
             self._redis, Call(self._change, names, [json.dumps(control), encode(event)])
         )

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from shared.codec import Record, decode_event
 from shared.hot_state import READ_COUNT_MAX, HotState
-from shared.projection import Projection
+from shared.projection import Projection, Row
 from shared.read_model import messages
 from shared.times import rfc3339
 
@@ -31,14 +31,36 @@ class Message:
     metadata: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
-def fold(thread_id: str, records: Iterable[Record]) -> dict[str, Message]:
-    """The messages that records tell of, by id, as the persister would project them."""
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """What a thread's newest events say of its messages: rows of the read model, by message id.
+
+    An event may speak of a message whose other events are archived: of its end, or its deletion.
+    """
+
+    rows: Mapping[str, Row]
+
+    @property
+    def messages(self) -> dict[str, Message]:
+        """What was said, and is not deleted as far as these events tell."""
+        return {
+            message_id: message_from(row)
+            for message_id, row in self.rows.items()
+            if row.get("role") and not row.get("deleted_at")
+        }
+
+    @property
+    def deleted(self) -> set[str]:
+        return {message_id for message_id, row in self.rows.items() if row.get("deleted_at")}
+
+
+def fold(thread_id: str, records: Iterable[Record]) -> Tail:
+    """What records tell of messages, as the persister would project it."""
     projection = Projection()
     for record in records:
         if record.type != "token":
             projection.add(thread_id, record.position, decode_event(record.data))
-    rows = projection.rows[messages].values()
-    return {row["message_id"]: message_from(row) for row in rows if row.get("role")}
+    return Tail(projection.rows[messages])
 
 
 def message_from(row: Any) -> Message:
@@ -59,8 +81,8 @@ def message_from(row: Any) -> Message:
     )
 
 
-async def unarchived(hot: HotState, thread_id: str, *, archived: int) -> dict[str, Message]:
-    """The messages behind an archived position. Raises LogUnavailable.
+async def unarchived(hot: HotState, thread_id: str, *, archived: int) -> Tail:
+    """What was told behind an archived position. Raises LogUnavailable.
 
     Read this before Postgres: what moves from one to the other in between is then seen twice,
     never missed.
@@ -68,9 +90,7 @@ async def unarchived(hot: HotState, thread_id: str, *, archived: int) -> dict[st
     return (await unarchived_of(hot, {thread_id: archived}))[thread_id]
 
 
-async def unarchived_of(
-    hot: HotState, archived: Mapping[str, int]
-) -> dict[str, dict[str, Message]]:
+async def unarchived_of(hot: HotState, archived: Mapping[str, int]) -> dict[str, Tail]:
     """The same of several threads, by thread, in as few round trips as the longest one takes."""
     records: dict[str, list[Record]] = {thread_id: [] for thread_id in archived}
     places = dict(archived)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, and_, func, select, text, tuple_
+from sqlalchemy import ColumnElement, Row, and_, func, select, text, tuple_
 
 from services.api.cursors import ThreadCursor
 from shared.archive import Archive, thread_columns, thread_from_row
@@ -101,11 +101,14 @@ async def messages_page(
     *,
     after: int | None,
     before: int | None,
+    without: Collection[str],
     limit: int,
 ) -> list[Message]:
     """Messages between two positions: the first ones behind ``after``, else the newest."""
     order = messages.c.position.asc() if after is not None else messages.c.position.desc()
     statement = select(messages).where(_visible(thread_id)).order_by(order).limit(limit)
+    if without:
+        statement = statement.where(messages.c.message_id.not_in(without))
     if after is not None:
         statement = statement.where(messages.c.position > after)
     if before is not None:
@@ -114,12 +117,24 @@ async def messages_page(
     return sorted(rows, key=lambda message: message.position)
 
 
-async def authors_of(archive: Archive, message_ids: Collection[str]) -> dict[str, str]:
-    """Who speaks in answers: their rows are begun by the questions, which know."""
-    statement = select(messages.c.message_id, messages.c.author).where(
-        messages.c.message_id.in_(message_ids), messages.c.author.is_not(None)
+async def begun_messages(
+    archive: Archive, message_ids: Collection[str]
+) -> dict[str, Row[tuple[str, str | None, datetime | None]]]:
+    """Author and deletion of answers: their rows are begun by the questions, which know."""
+    columns = (messages.c.message_id, messages.c.author, messages.c.deleted_at)
+    statement = select(*columns).where(messages.c.message_id.in_(message_ids))
+    return {row.message_id: row for row in await archive.rows(statement)}
+
+
+async def message_row(
+    archive: Archive, thread_id: str, message_id: str
+) -> Mapping[str, Any] | None:
+    """What is archived of a message, also of one that is deleted, or not yet said."""
+    statement = select(messages).where(
+        messages.c.message_id == message_id, messages.c.thread_id == thread_id
     )
-    return {row.message_id: row.author for row in await archive.rows(statement)}
+    found = await archive.mappings(statement)
+    return found[0] if found else None
 
 
 async def count_messages(archive: Archive, thread_id: str, *, without: Collection[str]) -> int:

@@ -150,6 +150,11 @@ class MessagePage(View):
     total: int
 
 
+class MessageStateView(View):
+    message_id: str
+    state: str
+
+
 class AcceptedView(View):
     message_id: str
     job_id: str

@@ -17,6 +17,7 @@ from services.api.queries import ThreadQuery, threads_page
 from shared.archive import Archive
 from shared.errors import ArchiveUnavailable, LogUnavailable, NotFound
 from shared.events import (
+    MessageDeleted,
     ParticipantJoined,
     ParticipantLeft,
     ThreadCreated,
@@ -144,6 +145,13 @@ class Threads:
         )
         await self._change(user, event)
         return await self.get(user, thread_id)
+
+    async def delete_message(self, user: str, thread_id: str, message_id: str, job_id: str) -> None:
+        """Delete a message that is the user's to delete. Raises NotFound."""
+        event = MessageDeleted(
+            thread_id=thread_id, at=utc_now(), message_id=message_id, job_id=job_id, user=user
+        )
+        await self._change(user, event)
 
     async def _change(self, user: str, event: Change) -> None:
         await self.get(user, event.thread_id)

@@ -42,7 +42,8 @@ class ThreadHistory:
         """An answer stands behind questions that waited when it was given: a turn is one job's."""
         thread = await self._hot.thread(thread_id)
         archived = thread.archived if thread else position
-        newest = (await unarchived(self._hot, thread_id, archived=archived)).values()
+        tail = await unarchived(self._hot, thread_id, archived=archived)
+        newest, cut = tail.messages.values(), {tail.rows[each]["job_id"] for each in tail.deleted}
         answers = {said.job_id: said.content for said in newest if said.role == "assistant"}
         turns = {
             said.job_id: Turn(said.position, said.job_id, said.content, None)
@@ -56,7 +57,7 @@ class ThreadHistory:
             (
                 replace(turn, answer=turn.answer or answers.get(turn.job_id) or None)
                 for turn in turns.values()
-                if turn.position < position
+                if turn.position < position and turn.job_id not in cut
             ),
             key=lambda turn: turn.position,
         )

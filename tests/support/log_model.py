@@ -253,6 +253,20 @@ class LogModel:
             thread.expires = False
         return "CHANGED"
 
+    def delete_message(self, thread_id: str, user: str, job_id: str) -> str:
+        thread = self._kept(thread_id)
+        if refusal := self._change_refusal(thread, user, free=True):
+            return refusal
+        assert thread is not None
+        job = self.jobs[job_id]
+        if job.is_kept and job.status == "queued":
+            self._end_unbegun(job)
+        elif job.is_kept and job.status == "running":
+            self._flag(job)
+        self._thread_event(thread, "message.deleted", job_id=job_id, user=user)
+        thread.expires = False
+        return "CHANGED"
+
     @staticmethod
     def _change_refusal(thread: ModelThread | None, user: str, *, free: bool = False) -> str:
         if thread is None:

@@ -19,6 +19,7 @@ from shared.errors import (
     ThreadCrowded,
 )
 from shared.events import (
+    MessageDeleted,
     ParticipantJoined,
     ParticipantLeft,
     ThreadCreated,
@@ -166,6 +167,13 @@ class ClientRules(DrivenLog):
         event = ThreadRead(thread_id=thread, at=AT, user=user, message_id="msg_1", upto=upto)
         code, _ = self._answer(self.server.threads.change_thread(user, event), "CHANGED")
         assert code == self.model.read(thread, user, upto)
+
+    @rule(post=posts, user=users)
+    def delete_message(self, post: Post, user: str) -> None:
+        names = {"message_id": "msg_1", "job_id": post.job_id, "user": user}
+        event = MessageDeleted(thread_id=post.thread_id, at=AT, **names)
+        code, _ = self._answer(self.server.threads.change_thread(user, event), "CHANGED")
+        assert code == self.model.delete_message(post.thread_id, user, post.job_id)
 
     @precondition(DrivenLog.has_let_go)
     @rule(thread=threads)

@@ -29,7 +29,7 @@ PARTICIPANT_MUTATIONS: list[tuple[str, str, Guard]] = [
         participants.test_reading_goes_onward_and_moves_nothing_else,
     ),
     (
-        "a.type == 'thread.read' and '' or a.at",
+        "is_quiet and '' or a.at",
         "a.at",
         participants.test_reading_goes_onward_and_moves_nothing_else,
     ),

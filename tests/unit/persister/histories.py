@@ -12,6 +12,7 @@ from shared.codec import Record, encode
 from shared.events import (
     Done,
     FinalStatus,
+    MessageDeleted,
     MessagePosted,
     ParticipantJoined,
     ParticipantLeft,
@@ -71,6 +72,13 @@ def thread_histories(draw: st.DrawFn, number: int) -> History:
             changes["status"] = draw(st.sampled_from([None, "active", "archived"]))
             update = ThreadUpdated(thread_id=history.thread_id, at=history.now, **changes)
             history.tell(update)
+        if draw(st.booleans()):
+            name = draw(st.sampled_from(["msg", "reply"]))
+            names = {"message_id": f"{name}_{number}_{job}", "job_id": f"job_{number}_{job}"}
+            gone = MessageDeleted(
+                thread_id=history.thread_id, at=history.now, user="somebody", **names
+            )
+            history.tell(gone)
         for guest in draw(st.lists(st.sampled_from(["eve", "zoë"]), max_size=2)):
             change = draw(st.sampled_from([ParticipantJoined, ParticipantLeft]))
             history.tell(change(thread_id=history.thread_id, at=history.now, user=guest))

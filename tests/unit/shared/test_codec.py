@@ -72,6 +72,7 @@ FIELDS: dict[Any, dict[str, Any]] = {
     known.ThreadDeleted: thread,
     known.ParticipantJoined: {**thread, "user": text},
     known.ParticipantLeft: {**thread, "user": text},
+    known.MessageDeleted: {**thread, "message_id": text, "job_id": text, "user": text},
     known.ThreadRead: {**thread, "user": text, "message_id": text, "upto": counts},
     known.MessagePosted: {**thread, **posted},
 }
