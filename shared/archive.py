@@ -48,6 +48,7 @@ class Turn:
     job_id: str
     question: str
     answer: str | None
+    replaced_position: int | None = None  # it replaces what was said from here on
 
 
 def thread_columns() -> Select[Any]:
@@ -156,6 +157,7 @@ class Archive:
                 messages.c.position,
                 messages.c.job_id,
                 messages.c.content,
+                messages.c.replaced_position,
                 answers.c.content.label("answer"),
             )
             .select_from(
@@ -174,7 +176,7 @@ class Archive:
             .limit(limit)
         )
         return [
-            Turn(row.position, row.job_id, row.content, row.answer)
+            Turn(row.position, row.job_id, row.content, row.answer, row.replaced_position)
             for row in reversed(await self.rows(statement))
         ]
 

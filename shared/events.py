@@ -169,6 +169,8 @@ class MessagePosted(ThreadEvent, frozen=True):
     metadata: Metadata = Field(default_factory=dict)
     trace_id: str
     session_id: str | None = None
+    replaces: str | None = None  # an earlier question, with all that was said from there on
+    replaced_position: int | None = None  # of that question
 
 
 class MessageDeleted(ThreadEvent, frozen=True):

@@ -173,6 +173,8 @@ def _posted(thread_id: str, position: int, event: MessagePosted) -> Iterator[tup
     yield threads, {"thread_id": thread_id, "updated_at": at}
     question = {"role": "user", "author": event.user, "content": event.content}
     question |= {"metadata": event.metadata, "position": position, "created_at": at}
+    if event.replaces is not None:
+        question |= {"replaces": event.replaces, "replaced_position": event.replaced_position}
     yield messages, {"message_id": event.message_id, **of_job, **question}
     yield messages, {"message_id": event.reply_id, **of_job, "author": event.agent}
     job = event.model_dump(include={"message_id", "reply_id", "agent", "trace_id"})

@@ -117,6 +117,8 @@ messages = Table(
     Column("position", BigInteger, info=ONCE),
     Column("created_at", _TIME, info=ONCE),
     Column("deleted_at", _TIME, info=LEAST),
+    Column("replaces", Text, info=ONCE),  # of a question: an earlier one,
+    Column("replaced_position", BigInteger, info=ONCE),  # which stands here
     Index("messages_by_position", "thread_id", "position"),
     Index("messages_by_job", "job_id"),
 )

@@ -28,6 +28,8 @@ class Message:
     status: str | None = None  # of an answer: done | failed | cancelled
     finish_reason: str | None = None
     usage: dict[str, Any] | None = None
+    replaces: str | None = None  # an earlier question, with all that was said from there on
+    replaced_position: int | None = None
     metadata: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
@@ -77,6 +79,8 @@ def message_from(row: Any) -> Message:
         status=row.get("status"),
         finish_reason=row.get("finish_reason"),
         usage=row.get("usage"),
+        replaces=row.get("replaces"),
+        replaced_position=row.get("replaced_position"),
         metadata=row.get("metadata") or {},
     )
 

@@ -63,18 +63,20 @@ def assemble(
     thread_log = ThreadLog(redis, settings.partitions, idle_ttl_seconds=settings.idle_ttl_seconds)
     threads = Threads(thread_log, hot, archive)
     jobs = JobsOfUser(event_log, threads, hot, archive, history)
+    messages = Messages(threads, hot, archive)
     asking = Asking(
         event_log,
         threads,
         agents=agents,
         partitions=settings.partitions,
         queue_max=settings.queue_per_thread_max,
+        question_of=messages.question_of,
     )
     provided: dict[str, Any] = {
         "threads": threads,
         "answers": Answers(asking, jobs, feed),
         "views": ThreadViews(Unread(hot, archive)),
-        "messages": Messages(threads, hot, archive),
+        "messages": messages,
         "jobs": jobs,
         "feed": feed,
         "health": health,

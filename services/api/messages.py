@@ -8,7 +8,7 @@ from typing import Final
 
 from services.api.newest import Newest, newest
 from services.api.problems import BadRequest
-from services.api.queries import count_messages, message_row, messages_page, position_of
+from services.api.queries import asked_in, count_messages, message_row, messages_page, position_of
 from services.api.threads import Threads
 from shared.archive import Archive
 from shared.errors import NotFound, NotTheOwner
@@ -76,6 +76,22 @@ class Messages:
         if found is None:
             raise NotFound()
         return found, _state(thread, found)
+
+    async def question_of(self, user: str, thread_id: str, message_id: str) -> Message:
+        """The message itself, if a user asked it, or what it answers. Raises NotFound."""
+        thread = await self._threads.get(user, thread_id)
+        fresh = await self._newest(thread)
+        told = fresh.tail.rows.get(message_id) or await message_row(
+            self._archive, thread_id, message_id
+        )
+        if told is None:
+            raise NotFound()
+        of_job = (m for m in fresh.messages.values() if m.job_id == told["job_id"])
+        found = next((m for m in of_job if m.role == "user"), None)
+        found = found or await asked_in(self._archive, told["job_id"])
+        if found is None or found.message_id in fresh.deleted:
+            raise NotFound()
+        return found
 
     async def delete(self, user: str, thread_id: str, message_id: str) -> MessageState:
         """Delete a message, or one that is still being generated: its job is cancelled first.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from pydantic import BaseModel
@@ -27,17 +27,22 @@ from shared.ids import (
 from shared.log_protocol import Idempotency
 from shared.thread_log import Thread
 from shared.times import utc_now
+from shared.transcript import Message
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked, and where; without a thread, a new one is made for it."""
+    """What is asked, and where; without a thread, a new one is made for it.
 
-    content: str
+    It may stand in the place of an earlier message; without content, the same is asked again.
+    """
+
+    content: str | None
     thread_id: str | None
     agent: str | None
     metadata: Metadata
     on_busy: OnBusy
+    replaces: str | None = None
 
 
 class Asking:
@@ -49,8 +54,11 @@ class Asking:
         agents: Mapping[str, Agent],
         partitions: int,
         queue_max: int,
+        question_of: Callable[[str, str, str], Awaitable[Message]],
     ) -> None:
+        """``question_of`` finds the question that a message of a user's thread belongs to."""
         self._log, self._threads, self._agents = log, threads, agents
+        self._question_of = question_of
         self._partitions, self._queue_max = partitions, queue_max
 
     async def ask(
@@ -65,7 +73,7 @@ class Asking:
         thread = await self._thread(caller, question, place, idempotency)
         known = thread.agent if thread and thread.agent in self._agents else None
         agent = question.agent or known or default_agent(self._agents)
-        command = self._command(caller, question, place, agent)
+        command = await self._in_its_place(question, self._command(caller, question, place, agent))
         create = None
         if thread is None:
             create = ThreadCreated(
@@ -93,6 +101,16 @@ class Asking:
             return await self._threads.get(caller.user, place)
         return await self._threads.known(place) if idempotency else None
 
+    async def _in_its_place(self, question: Question, command: RunJob) -> RunJob:
+        """The command with what it takes from the question it replaces. Raises NotFound."""
+        if question.replaces is None:
+            return command
+        old = await self._question_of(command.user, command.thread_id, question.replaces)
+        place = {"replaces": old.message_id, "replaced_position": old.position}
+        if question.content is None:
+            place |= {"content": old.content, "metadata": command.metadata or old.metadata}
+        return command.model_copy(update=place)
+
     def _command(self, caller: Caller, question: Question, thread_id: str, agent: str) -> RunJob:
         partition = partition_of_thread(thread_id, self._partitions)
         return RunJob(
@@ -102,7 +120,7 @@ class Asking:
             reply_id=new_message_id(partition),
             user=caller.user,
             agent=agent,
-            content=question.content,
+            content=question.content or "",
             metadata=question.metadata,
             trace_id=new_trace_id(),
             session_id=caller.session_id,

@@ -137,6 +137,15 @@ async def message_row(
     return found[0] if found else None
 
 
+async def asked_in(archive: Archive, job_id: str) -> Message | None:
+    """The question of a job, unless it is deleted."""
+    statement = select(messages).where(
+        messages.c.job_id == job_id, messages.c.role == "user", messages.c.deleted_at.is_(None)
+    )
+    found = await archive.mappings(statement)
+    return message_from(found[0]) if found else None
+
+
 async def count_messages(archive: Archive, thread_id: str, *, without: Collection[str]) -> int:
     statement = select(func.count()).select_from(messages).where(_visible(thread_id))
     if without:

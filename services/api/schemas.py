@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Annotated, Any, Final, Literal, cast
+from typing import Annotated, Any, Final, Literal, Self, cast
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from shared.commands import OnBusy
 from shared.events import ThreadStatus, Usage
@@ -93,7 +93,21 @@ class _Question(Body):
 
 
 class PostMessage(_Question):
-    content: Text
+    """A message; with `replaces` one in the place of an earlier one, or, without content, the same
+    once more."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"anyOf": [{"required": ["content"]}, {"required": ["replaces"]}]}
+    )
+
+    content: Text | None = None
+    replaces: str | None = Field(None, max_length=64)
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.content is None and self.replaces is None:
+            raise ValueError("give content, or replaces")
+        return self
 
 
 class CreateJob(_Question):
@@ -140,6 +154,7 @@ class MessageView(View):
     state: str
     finish_reason: str | None
     usage: Usage | None
+    replaces: str | None
     position: int
     created_at: str
 

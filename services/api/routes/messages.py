@@ -50,7 +50,9 @@ async def post_message(
     answers: NamedDependency[SkipValidation[Answers]],
     idempotency_key: IdempotencyKey = None,
 ) -> Response[Any]:
-    question = Question(data.content, thread_id, data.agent, data.metadata, data.on_busy)
+    question = Question(
+        data.content, thread_id, data.agent, data.metadata, data.on_busy, data.replaces
+    )
     named = idempotency_of(idempotency_key, "post_message", data, thread_id=thread_id)
     return await answers.to(request.user, question, named, stream=data.stream)
 

@@ -34,12 +34,14 @@ def place(attempt: Attempt, message_id: str) -> str:
     return f"/v1/threads/{attempt.lease.thread_id}/messages/{message_id}"
 
 
-async def turns(settings: Settings, redis: Redis, thread_id: str) -> list[tuple[str, str | None]]:
+async def turns(
+    settings: Settings, redis: Redis, thread_id: str, *, before: int = 10_000
+) -> list[tuple[str, str | None]]:
     """What the model is shown, asked for once more by a worker."""
     engine = create_engine(settings.required("database_url"), application="worker")
     try:
         history = ThreadHistory(HotState(redis, PARTITIONS), Archive(engine))
-        found = await history.before(thread_id, 10_000)
+        found = await history.before(thread_id, before)
     finally:
         await engine.dispose()
     return [(turn.question, turn.answer) for turn in found]

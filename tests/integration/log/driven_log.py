@@ -19,7 +19,7 @@ from shared import event_log, retention, thread_log
 from shared.codec import Record
 from shared.ids import partition_of, partition_of_thread
 from tests.support.event_history import check_thread_history
-from tests.support.log_model import LogModel
+from tests.support.log_changes import ChangingModel
 from tests.support.log_server import (
     ATTEMPTS_MAX,
     QUEUE_MAX,
@@ -54,7 +54,7 @@ class DrivenLog(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.model = LogModel(
+        self.model = ChangingModel(
             PARTITIONS,
             queue_max=QUEUE_MAX,
             attempts_max=ATTEMPTS_MAX,

@@ -1,4 +1,4 @@
-"""Who takes part in a thread, and how far they have read."""
+"""Who takes part in a thread, and how far they have read; which question replaces which."""
 
 from __future__ import annotations
 
@@ -24,6 +24,11 @@ def upgrade() -> None:
         "participants_by_user", "participants", ["user_id"], postgresql_where=sa.text("present")
     )
 
+    op.add_column("messages", sa.Column("replaces", sa.Text))
+    op.add_column("messages", sa.Column("replaced_position", sa.BigInteger))
+
 
 def downgrade() -> None:
+    op.drop_column("messages", "replaced_position")
+    op.drop_column("messages", "replaces")
     op.drop_table("participants")
