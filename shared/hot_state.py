@@ -47,6 +47,10 @@ class HotState:
         self._redis = redis
         self._partitions = partitions
 
+    @property
+    def partitions(self) -> int:
+        return self._partitions
+
     def keys(self, thread_id: str) -> PartitionKeys:
         return PartitionKeys(partition_of_thread(thread_id, self._partitions))
 

@@ -26,7 +26,7 @@ from shared.events import (
 )
 from shared.ids import partition_of_thread
 from shared.keys import ORCHESTRATORS, PartitionKeys
-from shared.log_protocol import Idempotency, creation_control, refusal
+from shared.log_protocol import creation_control, refusal
 from shared.redis_client import Redis
 from shared.redis_scripts import Call, Script, run
 from shared.states import ThreadState
@@ -84,24 +84,19 @@ class ThreadLog:
         self._create, self._change = Script("create_thread"), Script("change_thread")
         self._load = Script("load_thread")
 
-    async def create_thread(
-        self, event: ThreadCreated, *, idempotency: Idempotency | None = None
-    ) -> str:
+    async def create_thread(self, event: ThreadCreated) -> str:
         """Create the thread the event describes; the time it was created (again: the first time).
 
-        Raises IdempotencyMismatch, LogUnavailable.
+        Raises LogUnavailable.
         """
         keys, thread = self._keys(event.thread_id), event.thread_id
         names = [keys.thread(thread), keys.thread_events(thread), keys.log]
-        if idempotency is not None:
-            names.append(keys.idempotency(event.owner, idempotency.key))
         control = creation_control(
             keys,
             user=event.owner,
             thread_id=thread,
             at=event.at,
             create=event,
-            idempotency=idempotency,
         )
         call = Call(self._create, names, [json.dumps(control), encode(event)])
         code, *facts = await run(self._redis, call)

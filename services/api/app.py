@@ -18,7 +18,7 @@ from services.api.feed import Feed
 from services.api.health import Health
 from services.api.jobs import JobsOfUser
 from services.api.messages import Messages
-from services.api.post_message import Asking
+from services.api.post_message import Asking, JobsByKey
 from services.api.problems import HANDLERS
 from services.api.request_context import RequestContext
 from services.api.routes import agents as agent_routes
@@ -36,6 +36,7 @@ from shared.agents import Agent
 from shared.archive import Archive
 from shared.event_log import EventLog
 from shared.hot_state import HotState
+from shared.idempotency import Claims
 from shared.redis_client import Redis
 from shared.settings import Settings
 from shared.thread_log import ThreadLog
@@ -61,14 +62,15 @@ def assemble(
     health = Health(redis, archive, feed)
     event_log = EventLog(redis, settings.partitions)
     thread_log = ThreadLog(redis, settings.partitions, idle_ttl_seconds=settings.idle_ttl_seconds)
-    threads = Threads(thread_log, hot, archive)
+    claims = Claims(redis, settings.partitions)
+    threads = Threads(thread_log, hot, archive, claims)
     jobs = JobsOfUser(event_log, threads, hot, archive, history)
     messages = Messages(threads, hot, archive)
     asking = Asking(
         event_log,
         threads,
+        JobsByKey(claims, hot, archive),
         agents=agents,
-        partitions=settings.partitions,
         queue_max=settings.queue_per_thread_max,
         question_of=messages.question_of,
     )

@@ -26,8 +26,9 @@ from shared.events import (
     ThreadUpdated,
 )
 from shared.hot_state import HotState
-from shared.ids import is_thread_id, new_thread_id, thread_id_for_key
-from shared.log_protocol import Idempotency, ThreadNotLoaded
+from shared.idempotency import Claims, Idempotency, Plan
+from shared.ids import is_thread_id, new_thread_id
+from shared.log_protocol import ThreadNotLoaded
 from shared.thread_log import Change, Thread, ThreadLog
 from shared.times import utc_now
 
@@ -37,8 +38,8 @@ Result = TypeVar("Result")
 
 
 class Threads:
-    def __init__(self, log: ThreadLog, hot: HotState, archive: Archive) -> None:
-        self._log, self._hot, self._archive = log, hot, archive
+    def __init__(self, log: ThreadLog, hot: HotState, archive: Archive, claims: Claims) -> None:
+        self._log, self._hot, self._archive, self._claims = log, hot, archive, claims
 
     async def known(self, thread_id: str) -> Thread | None:
         """The thread, whoever owns it and also when it is deleted."""
@@ -100,25 +101,20 @@ class Threads:
         metadata: dict[str, Any],
         idempotency: Idempotency | None,
     ) -> Thread:
-        """Raises IdempotencyMismatch.
-
-        A key names its thread for good. One that was made longer ago than keys are remembered, and
-        that Redis has let go, is what Postgres has, not a new thread in its place.
-        """
+        """Raises IdempotencyMismatch. A repeat gets the thread as it was made."""
+        mine = Plan.new(new_thread_id(), self._hot.partitions)
+        plan = await self._claims.claim(user, idempotency, mine)
         event = ThreadCreated(
-            thread_id=thread_id_for_key(user, idempotency.key) if idempotency else new_thread_id(),
-            at=utc_now(),
+            thread_id=plan.thread_id,
+            at=plan.at,
             owner=user,
             title=title,
             agent=agent,
             metadata=metadata,
         )
-        if idempotency and await self._hot.thread(event.thread_id) is None:
-            archived = await self._archive.thread(event.thread_id)
-            if archived is not None and not archived.is_gone:
-                await self._log.load(archived)
-        created_at = await self._log.create_thread(event, idempotency=idempotency)
-        return _created(event, created_at)
+        if plan == mine or await self.known(plan.thread_id) is None:
+            await self._log.create_thread(event)
+        return _created(event)
 
     async def update(self, user: str, event: ThreadUpdated) -> Thread:
         """Raises NotFound, NotTheOwner."""
@@ -170,7 +166,7 @@ class Threads:
         raise LogUnavailable("The thread leaves Redis faster than it is loaded.")
 
 
-def _created(event: ThreadCreated, created_at: str) -> Thread:
+def _created(event: ThreadCreated) -> Thread:
     return Thread(
         thread_id=event.thread_id,
         owner=event.owner,
@@ -178,8 +174,8 @@ def _created(event: ThreadCreated, created_at: str) -> Thread:
         status="active",
         title=event.title,
         agent=event.agent,
-        created_at=created_at,
-        updated_at=created_at,
+        created_at=event.at,
+        updated_at=event.at,
         position=1,
         seq=1,
         archived=0,

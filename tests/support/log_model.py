@@ -22,9 +22,6 @@ class LogModel:
     participants_max: int
     threads: dict[str, ModelThread] = field(default_factory=dict[str, ModelThread])
     jobs: dict[str, ModelJob] = field(default_factory=dict[str, ModelJob])
-    answers: dict[tuple[int, str, str], tuple[str, str]] = field(
-        default_factory=dict[tuple[int, str, str], tuple[str, str]]
-    )
     dirty: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
     woken: set[str] = field(default_factory=set[str])  # jobs whose worker was told to cancel
     partitions: list[ModelPartition] = field(init=False)
@@ -41,15 +38,9 @@ class LogModel:
         known = self.jobs.get(post.job_id)
         if known is not None and known.is_kept:
             return "ACCEPTED", post.job_id
-        place = (self._place(post.thread_id), post.user, post.key or "")
-        if post.key and place in self.answers:
-            fingerprint, job_id = self.answers[place]
-            return ("ACCEPTED", job_id) if fingerprint == post.fingerprint else ("MISMATCH", "")
         if refusal := self._refusal(post):
             return refusal, ""
         self._post(post)
-        if post.key:
-            self.answers[place] = (post.fingerprint, post.job_id)
         return "ACCEPTED", post.job_id
 
     def _refusal(self, post: Post) -> str:

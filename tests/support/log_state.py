@@ -103,5 +103,3 @@ class Post:
     user: str
     on_busy: OnBusy = "enqueue"
     create: bool = False
-    key: str | None = None
-    fingerprint: str = ""

@@ -12,7 +12,7 @@ from services.api.jobs import JobsOfUser
 from services.api.post_message import Asking, Question
 from services.api.schemas import AcceptedView
 from services.api.sse import Viewer, event_stream, job_stream
-from shared.log_protocol import Idempotency
+from shared.idempotency import Idempotency
 
 
 class Answers:

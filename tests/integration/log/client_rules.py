@@ -10,7 +10,6 @@ from hypothesis.stateful import MultipleResults, initialize, multiple, precondit
 
 from shared.commands import RunJob
 from shared.errors import (
-    IdempotencyMismatch,
     NotFound,
     NotTheOwner,
     OwnerStays,
@@ -28,7 +27,7 @@ from shared.events import (
     ThreadUpdated,
 )
 from shared.ids import partition_of_thread
-from shared.log_protocol import Idempotency, ThreadNotLoaded
+from shared.log_protocol import ThreadNotLoaded
 from shared.thread_log import Thread
 from tests.integration.log.driven_log import (
     PARTITIONS,
@@ -47,7 +46,6 @@ REFUSALS: dict[type[Exception], str] = {
     NotFound: "NO_ACCESS",
     ThreadBusy: "BUSY",
     QueueFull: "FULL",
-    IdempotencyMismatch: "MISMATCH",
     NotTheOwner: "NOT_OWNER",
     OwnerStays: "OWNER_STAYS",
     ThreadCrowded: "CROWDED",
@@ -56,7 +54,6 @@ post_options = st.fixed_dictionaries(
     {
         "on_busy": st.sampled_from(["enqueue", "enqueue", "reject", "interrupt"]),
         "create": st.sampled_from([True, True, False]),
-        "key": st.sampled_from([None, None, "k1", "k2"]),
         "content": st.sampled_from(["a", "line\nbreak"]),
     }
 )
@@ -99,8 +96,6 @@ class ClientRules(DrivenLog):
             user=user,
             on_busy=options["on_busy"],
             create=options["create"] and (known is None or known.is_kept),
-            key=options["key"],
-            fingerprint=f"{thread} {options['content']}",
         )
         self.commands[post.job_id] = self._command(post, options["content"])
         answer = self.model.accept(post)
@@ -124,7 +119,6 @@ class ClientRules(DrivenLog):
             on_busy=post.on_busy,
             queue_max=QUEUE_MAX,
             create=created if post.create else None,
-            idempotency=Idempotency(post.key, post.fingerprint) if post.key else None,
         )
         code, accepted = self._answer(call, "ACCEPTED")
         return code, accepted.job_id if accepted else ""

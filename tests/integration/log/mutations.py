@@ -12,6 +12,7 @@ from tests.integration.log import test_accept as accept
 from tests.integration.log import test_attempts as attempts
 from tests.integration.log import test_dead_letters as dead_letters
 from tests.integration.log import test_hand_overs as handing
+from tests.integration.log import test_keys as keys
 from tests.integration.log import test_late_repeats as repeats
 from tests.integration.log import test_retention as retention
 from tests.integration.log import test_threads as threads
@@ -170,12 +171,6 @@ MUTATIONS: dict[str, list[tuple[str, str, Guard]]] = {
             "if false then",
             accept.test_accept_sent_again_posts_once,
         ),
-        ("if seen[1] then", "if false then", accept.test_the_same_key_gets_the_first_answer),
-        (
-            "if seen[1] ~= a.fingerprint then",
-            "if false then",
-            accept.test_the_same_key_with_another_body_is_refused,
-        ),
         (
             "owner and (is_stranger or ",
             "owner and (",
@@ -202,6 +197,11 @@ MUTATIONS: dict[str, list[tuple[str, str, Guard]]] = {
             "",
             retention.test_a_new_message_keeps_a_thread_that_was_leaving,
         ),
+    ],
+    "claim_key": [
+        ("if not seen[1] then", "if true then", keys.test_the_first_request_decides),
+        ("if seen[1] ~= ARGV[1] then", "if false then", keys.test_another_request_is_refused),
+        ("redis.call('EXPIRE', KEYS[1], ARGV[3])", "", keys.test_a_key_is_remembered_for_a_day),
     ],
     "request_cancel": [
         (
