@@ -104,7 +104,11 @@ class ThreadLog:
             raise refusal(code.decode())
         return facts[0].decode()
 
-    async def change_thread(self, user: str, event: Change) -> None:
+    async def name_thread(self, owner: str, event: ThreadUpdated) -> None:
+        """Give a thread the title of the event, unless it has one. Raises as change_thread."""
+        await self.change_thread(owner, event, unless_named=True)
+
+    async def change_thread(self, user: str, event: Change, *, unless_named: bool = False) -> None:
         """Rename, archive, re-label, delete; let a user in or out; note what one has read.
 
         A deletion cancels the jobs it is about. All is the owner's right, but to read, to leave,
@@ -115,7 +119,7 @@ class ThreadLog:
         keys, thread = self._keys(event.thread_id), event.thread_id
         names = [keys.thread(thread), keys.thread_events(thread), keys.thread_queue(thread)]
         names += [keys.log, keys.commands]
-        control = {
+        control: dict[str, Any] = {
             "prefix": keys.prefix,
             "group": ORCHESTRATORS,
             "user": user,
@@ -125,6 +129,7 @@ class ThreadLog:
             "request_id": secrets.token_hex(8),
             "type": event.type,
             "set": _fields(event),
+            "unless_named": unless_named,
         }
         if isinstance(event, ParticipantJoined | ParticipantLeft):
             control |= {"member": event.user, "participants_max": PARTICIPANTS_MAX}

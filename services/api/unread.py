@@ -35,7 +35,8 @@ class Unread:
             told = await newest(self._hot, self._archive, fresh)
         except ArchiveUnavailable:
             return dict.fromkeys(read)
-        counts: dict[str, int | None] = dict.fromkeys(read, 0) | {
+        counts: dict[str, int | None] = {thread_id: 0 for thread_id in read}
+        counts |= {
             thread_id: sum(
                 message.position > read[thread_id]
                 and (message.role == "assistant" or message.author != user)

@@ -4,6 +4,7 @@
 --
 -- KEYS  1 thread  2 thread events  3 thread queue  4 log  5 commands
 -- ARGV  1 control, JSON: prefix group user thread_id at cancels request_id type set (fields → values)
+--         unless_named (what has a title is not changed)
 --         [member participants_max: of participant.joined, participant.left]  [upto: of thread.read]
 --         [job_id: of message.deleted]
 --       2 the event
@@ -21,7 +22,7 @@ local REQUESTS = 8
 local a = cjson.decode(ARGV[1])
 local thread, events, queue, log, commands = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 
-local t = redis.call('HMGET', thread, 'owner', 'state', 'position', 'seq', 'active', 'requests', 'participants', 'left')
+local t = redis.call('HMGET', thread, 'owner', 'state', 'position', 'seq', 'active', 'requests', 'participants', 'left', 'title')
 if not t[1] then return {'NO_THREAD'} end
 local requests, owner, participants = t[6] or '', t[1], t[7] or ''
 if string.find(requests, a.request_id, 1, true) then return {'CHANGED'} end
@@ -30,6 +31,8 @@ local is_stranger = not is_owner and not has_line(participants, a.user)
 if is_stranger or t[2] == 'DELETING' or t[2] == 'DELETED' then return {'NO_ACCESS'} end
 local is_free = a.type == 'thread.read' or a.type == 'message.deleted' or (a.type == 'participant.left' and a.member == a.user)
 if not is_owner and not is_free then return {'NOT_OWNER'} end
+
+if a.unless_named and (t[9] or '') ~= '' then return {'CHANGED'} end
 
 local position, seq, lines = tonumber(t[3]), tonumber(t[4]), {}
 local function end_waiting(job_id)

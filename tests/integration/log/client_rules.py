@@ -164,8 +164,9 @@ class ClientRules(DrivenLog):
 
     @rule(post=posts, user=users)
     def delete_message(self, post: Post, user: str) -> None:
-        names = {"message_id": "msg_1", "job_id": post.job_id, "user": user}
-        event = MessageDeleted(thread_id=post.thread_id, at=AT, **names)
+        event = MessageDeleted(
+            thread_id=post.thread_id, at=AT, message_id="msg_1", job_id=post.job_id, user=user
+        )
         code, _ = self._answer(self.server.threads.change_thread(user, event), "CHANGED")
         assert code == self.model.delete_message(post.thread_id, user, post.job_id)
 

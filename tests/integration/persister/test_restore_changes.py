@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.persister.rebuild import rebuild
+from shared.commands import RunJob
 from shared.events import MessageDeleted, ParticipantJoined, ParticipantLeft, ThreadRead
 from shared.settings import Settings
 from shared.times import utc_now
@@ -19,6 +20,17 @@ from tests.integration.persister.tables import read_model
 from tests.integration.persister.writer import USER, Writer
 from tests.support.append_only_file import lose_since, moment
 from tests.support.servers import Server
+
+
+def deletion(command: RunJob) -> MessageDeleted:
+    """Of the answer."""
+    return MessageDeleted(
+        thread_id=command.thread_id,
+        at=utc_now(),
+        message_id=command.reply_id,
+        job_id=command.job_id,
+        user=USER,
+    )
 
 
 async def share(writer: Writer, thread_id: str) -> None:
@@ -51,8 +63,7 @@ async def test_a_job_whose_message_was_deleted_is_flagged_again(
     command = await writer.ask()
     await writer.begin(command)
     then = moment(valkey_server)
-    names = {"message_id": command.reply_id, "job_id": command.job_id, "user": USER}
-    await writer.change(MessageDeleted(thread_id=command.thread_id, at=utc_now(), **names))
+    await writer.change(deletion(command))
     await archive_now(writer, engine)
     lose_since(valkey_server, then)
     await restore_with(engine, writer.redis).closed_partitions()
@@ -62,8 +73,7 @@ async def test_a_job_whose_message_was_deleted_is_flagged_again(
 async def test_a_rebuild_makes_the_same_rows(writer: Writer, engine: AsyncEngine) -> None:
     command = await writer.chat()
     await share(writer, command.thread_id)
-    names = {"message_id": command.reply_id, "job_id": command.job_id, "user": USER}
-    await writer.change(MessageDeleted(thread_id=command.thread_id, at=utc_now(), **names))
+    await writer.change(deletion(command))
     await archive_now(writer, engine)
     before = await read_model(engine)
     assert len(before["participants"]) == 4

@@ -74,11 +74,14 @@ def thread_histories(draw: st.DrawFn, number: int) -> History:
             history.tell(update)
         if draw(st.booleans()):
             name = draw(st.sampled_from(["msg", "reply"]))
-            names = {"message_id": f"{name}_{number}_{job}", "job_id": f"job_{number}_{job}"}
-            gone = MessageDeleted(
-                thread_id=history.thread_id, at=history.now, user="somebody", **names
+            deleted = MessageDeleted(
+                thread_id=history.thread_id,
+                at=history.now,
+                message_id=f"{name}_{number}_{job}",
+                job_id=f"job_{number}_{job}",
+                user="somebody",
             )
-            history.tell(gone)
+            history.tell(deleted)
         for guest in draw(st.lists(st.sampled_from(["eve", "zoë"]), max_size=2)):
             change = draw(st.sampled_from([ParticipantJoined, ParticipantLeft]))
             history.tell(change(thread_id=history.thread_id, at=history.now, user=guest))
