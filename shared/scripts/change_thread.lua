@@ -1,6 +1,8 @@
 #!lua
--- Renames, archives, re-labels or deletes a thread; lets users in and out; notes what they have
--- read; deletes a message.
+-- Appends a thread event that a user causes, and makes the thread's hash agree.
+--
+-- Renames, archives, re-labels or deletes a thread; lets users in and out; notes what they have read;
+-- deletes a message.
 --
 -- KEYS  1 thread  2 thread events  3 thread queue  4 log  5 commands
 -- ARGV  1 control, JSON: prefix group user thread_id at cancels request_id type set (fields → values)

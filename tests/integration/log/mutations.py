@@ -12,12 +12,11 @@ from tests.integration.log import test_accept as accept
 from tests.integration.log import test_attempts as attempts
 from tests.integration.log import test_dead_letters as dead_letters
 from tests.integration.log import test_hand_overs as handing
-from tests.integration.log import test_keys as keys
 from tests.integration.log import test_late_repeats as repeats
 from tests.integration.log import test_retention as retention
 from tests.integration.log import test_threads as threads
 from tests.integration.log.letter_mutations import LETTER_MUTATIONS
-from tests.integration.log.participant_mutations import PARTICIPANT_MUTATIONS
+from tests.integration.log.participant_mutations import KEY_MUTATIONS, PARTICIPANT_MUTATIONS
 
 Guard = Callable[..., Awaitable[None]]
 FENCE = "j[1] ~= ARGV[5] or j[2] ~= ARGV[6]"
@@ -198,11 +197,6 @@ MUTATIONS: dict[str, list[tuple[str, str, Guard]]] = {
             retention.test_a_new_message_keeps_a_thread_that_was_leaving,
         ),
     ],
-    "claim_key": [
-        ("if not seen[1] then", "if true then", keys.test_the_first_request_decides),
-        ("if seen[1] ~= ARGV[1] then", "if false then", keys.test_another_request_is_refused),
-        ("redis.call('EXPIRE', KEYS[1], ARGV[3])", "", keys.test_a_key_is_remembered_for_a_day),
-    ],
     "request_cancel": [
         (
             "if status ~= 'queued' then",
@@ -298,4 +292,5 @@ MUTATIONS: dict[str, list[tuple[str, str, Guard]]] = {
         ),
     ],
     **LETTER_MUTATIONS,
+    **KEY_MUTATIONS,
 }

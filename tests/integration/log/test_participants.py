@@ -6,6 +6,7 @@ import pytest
 
 from shared.errors import NotFound, NotTheOwner, OwnerStays, ThreadCrowded
 from shared.events import (
+    MessageDeleted,
     ParticipantJoined,
     ParticipantLeft,
     ThreadDeleted,
@@ -13,7 +14,7 @@ from shared.events import (
     ThreadUpdated,
 )
 from shared.thread_log import Thread
-from tests.support.log_server import AT, LogServer, RepeatingRedis
+from tests.support.log_server import AT, ChannelEar, LogServer, RepeatingRedis
 
 GUESTS = ("bob", "eve x", "zoë")
 
@@ -189,3 +190,26 @@ async def test_a_stranger_reads_nothing(server: LogServer) -> None:
     thread = await server.thread()
     with pytest.raises(NotFound):
         await read(server, thread, "bob", 1)
+
+
+async def test_deleting_a_message_ends_its_job_first(server: LogServer, ear: ChannelEar) -> None:
+    _, lease = await server.running()
+    waiting = await server.posted(lease.thread_id)
+    for job_id in (waiting.job_id, lease.job_id):
+        event = MessageDeleted(
+            thread_id=lease.thread_id, at=AT, message_id="msg_1", job_id=job_id, user="alice"
+        )
+        await server.threads.change_thread("alice", event)
+    types = (await server.history(lease.thread_id))[3:]
+    assert types == ["message.posted", "done", "message.deleted", "message.deleted"]
+    await ear.catch_up()
+    assert ear.woken == {lease.job_id}
+
+
+async def test_a_name_is_not_taken_away(server: LogServer) -> None:
+    thread = await server.thread()
+    for title in ("first", "second"):
+        event = ThreadUpdated(thread_id=thread, at=AT, title=title)
+        await server.threads.name_thread("alice", event)
+    assert (await found(server, thread)).title == "first"
+    assert await server.history(thread) == ["thread.created", "thread.updated"]
