@@ -1,7 +1,8 @@
 """Agents: named personas, read from a JSON file by the gateway (to list) and the worker (to run).
 
     {"agents": [{"name": "default", "description": "…", "system_prompt": "…", "model": "gpt-4o",
-                 "temperature": 0.7, "max_tokens": 512, "parameters": {"top_p": 0.9}}]}
+                 "temperature": 0.7, "max_tokens": 512, "parameters": {"top_p": 0.9},
+                 "titles": true}]}
 
 The first agent answers when a request names none.
 """
@@ -20,7 +21,10 @@ DEFAULT_PROMPT: Final = "You are a helpful assistant. Answer briefly and clearly
 
 
 class Agent(BaseModel):
-    """``model`` None means HEADWATER_LLM_MODEL. ``parameters`` go to the provider unchanged."""
+    """``model`` None means HEADWATER_LLM_MODEL. ``parameters`` go to the provider unchanged.
+
+    ``titles``: threads without a title get one from the model, after an answer of this agent.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -31,6 +35,7 @@ class Agent(BaseModel):
     temperature: float | None = Field(default=None, ge=0, le=2)
     max_tokens: int | None = Field(default=512, ge=1)
     parameters: dict[str, Any] = Field(default_factory=dict)
+    titles: bool = False
 
 
 class _AgentsFile(BaseModel):

@@ -16,10 +16,15 @@ from sqlalchemy import (
     Row,
     Text,
     and_,
+    exists,
     func,
+    literal,
     literal_column,
+    not_,
+    or_,
     select,
 )
+from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.exc import DBAPIError, TimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.sql import Select
@@ -27,11 +32,12 @@ from sqlalchemy.sql import Select
 from shared.codec import Record
 from shared.errors import ArchiveUnavailable
 from shared.hot_state import READ_COUNT_MAX, Job
-from shared.read_model import events, jobs, messages, threads
-from shared.thread_log import Thread
+from shared.read_model import events, jobs, messages, participants, threads
+from shared.thread_log import Thread, split_users
 from shared.times import rfc3339
 
 TURNS_MAX: Final = 200  # of a thread's history, before the token budget cuts it
+_IN_ORDER: Final = aggregate_order_by(literal("\n", Text), participants.c.present_position)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +48,32 @@ class Turn:
     job_id: str
     question: str
     answer: str | None
+    replaced_position: int | None = None  # it replaces what was said from here on
 
 
 def thread_columns() -> Select[Any]:
-    return select(threads).where(threads.c.owner.is_not(None))
+    """The rows that ``thread_from_row`` takes."""
+    names = select(func.string_agg(participants.c.user_id, _IN_ORDER)).where(
+        participants.c.thread_id == threads.c.thread_id, participants.c.present
+    )
+    marks = select(
+        func.json_object_agg(participants.c.user_id, participants.c.read_position)
+    ).where(
+        participants.c.thread_id == threads.c.thread_id,
+        participants.c.read_position > 0,
+        or_(participants.c.present, participants.c.user_id == threads.c.owner),
+    )
+    listed = names.scalar_subquery().label("participants")
+    reads = marks.scalar_subquery().label("reads")
+    return select(threads, listed, reads).where(threads.c.owner.is_not(None))
 
 
 def thread_from_row(row: Row[Any]) -> Thread:
     return Thread(
         thread_id=row.thread_id,
         owner=row.owner,
+        participants=split_users(row.participants),
+        reads=row.reads or {},
         state="DELETED" if row.deleted_at else "ACTIVE",
         status=row.status or "active",
         title=row.title,
@@ -122,13 +144,20 @@ class Archive:
         ]
 
     async def turns(self, thread_id: str, *, before: int, limit: int = TURNS_MAX) -> list[Turn]:
-        """The newest turns whose question stands before a position, oldest first."""
-        answers = messages.alias("answers")
+        """The newest turns whose question stands before a position, oldest first.
+
+        A turn of which the question or the answer was deleted is none.
+        """
+        answers, others = messages.alias("answers"), messages.alias("others")
+        is_cut = exists().where(
+            others.c.job_id == messages.c.job_id, others.c.deleted_at.is_not(None)
+        )
         statement = (
             select(
                 messages.c.position,
                 messages.c.job_id,
                 messages.c.content,
+                messages.c.replaced_position,
                 answers.c.content.label("answer"),
             )
             .select_from(
@@ -140,14 +169,14 @@ class Archive:
             .where(
                 messages.c.thread_id == thread_id,
                 messages.c.role == "user",
-                messages.c.deleted_at.is_(None),
+                not_(is_cut),
                 messages.c.position < before,
             )
             .order_by(messages.c.position.desc())
             .limit(limit)
         )
         return [
-            Turn(row.position, row.job_id, row.content, row.answer)
+            Turn(row.position, row.job_id, row.content, row.answer, row.replaced_position)
             for row in reversed(await self.rows(statement))
         ]
 

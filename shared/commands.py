@@ -30,6 +30,8 @@ class RunJob(Frozen, frozen=True):
     metadata: Metadata = Field(default_factory=dict)
     trace_id: str
     session_id: str | None = None
+    replaces: str | None = None
+    replaced_position: int | None = None
     at: str
 
 

@@ -11,6 +11,9 @@
         ├── NotFound               no such thing, or somebody else's: callers must not tell which
         ├── ThreadBusy             a job runs in the thread and the caller asked not to wait
         ├── QueueFull              too many messages wait in the thread
+        ├── NotTheOwner            a participant may not do this
+        ├── OwnerStays             the owner of a thread cannot leave it
+        ├── ThreadCrowded          a thread has as many participants as it may have
         └── IdempotencyMismatch    the key was used before with another body
 
 Driver errors of Redis are translated in one place (``shared.redis_client.translate``). Signals that
@@ -65,6 +68,18 @@ class ThreadBusy(Refused):
 
 class QueueFull(Refused):
     """Too many messages are waiting in this thread."""
+
+
+class NotTheOwner(Refused):
+    """Only the owner of the thread may do this."""
+
+
+class OwnerStays(Refused):
+    """The owner of a thread cannot leave it; delete it instead."""
+
+
+class ThreadCrowded(Refused):
+    """The thread has as many participants as it may have."""
 
 
 class IdempotencyMismatch(Refused):

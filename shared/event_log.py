@@ -31,7 +31,7 @@ from shared.commands import OnBusy, RunJob
 from shared.events import FinalStatus, MessagePosted, Started, ThreadCreated
 from shared.ids import partition_of, partition_of_thread
 from shared.keys import ORCHESTRATORS, PartitionKeys
-from shared.log_protocol import Idempotency, creation_control, refusal
+from shared.log_protocol import creation_control, refusal
 from shared.redis_client import Redis
 from shared.redis_scripts import Call, Script, run, run_many
 from shared.times import utc_now
@@ -136,14 +136,13 @@ class EventLog:
         on_busy: OnBusy,
         queue_max: int,
         create: ThreadCreated | None = None,
-        idempotency: Idempotency | None = None,
         letter: str | None = None,
     ) -> Accepted:
         """Post the message and queue its job, in a thread that ``create`` makes if it is missing.
 
         ``letter`` is an entry of the partition's dead letters, which leaves it with this call.
-        Raises NotFound (no such thread of this user), ThreadBusy, QueueFull, IdempotencyMismatch,
-        LetterGone, ThreadNotLoaded, LogUnavailable. With a key seen before, the earlier answer.
+        Raises NotFound (no such thread of this user), ThreadBusy, QueueFull, LetterGone,
+        ThreadNotLoaded, LogUnavailable. A job that is there already is accepted.
         """
         keys = self._thread_keys(command.thread_id)
         thread = command.thread_id
@@ -156,7 +155,6 @@ class EventLog:
                 thread_id=thread,
                 at=command.at,
                 create=create,
-                idempotency=idempotency,
             ),
             **command.model_dump(include={"job_id", "message_id", "reply_id", "trace_id", "agent"}),
             "on_busy": on_busy,
@@ -165,8 +163,6 @@ class EventLog:
         }
         if letter is not None:
             control["letter"] = letter
-        if idempotency is not None:
-            names.append(keys.idempotency(command.user, idempotency.key))
         args = [json.dumps(control), encode(_posted(command)), encode(command)]
         args.append(encode(create) if create is not None else "")
         code, *facts = await run(self._redis, Call(self._accept, names, args))

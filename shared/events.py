@@ -133,6 +133,29 @@ class ThreadDeleted(ThreadEvent, frozen=True):
     type: Literal["thread.deleted"] = "thread.deleted"
 
 
+class ParticipantJoined(ThreadEvent, frozen=True):
+    """The owner let a user in, who has nothing unread from before."""
+
+    type: Literal["participant.joined"] = "participant.joined"
+    user: str
+
+
+class ParticipantLeft(ThreadEvent, frozen=True):
+    """A user went, or was removed: from here on the thread does not exist for them."""
+
+    type: Literal["participant.left"] = "participant.left"
+    user: str
+
+
+class ThreadRead(ThreadEvent, frozen=True):
+    """A user has read up to a message; ``upto`` is its position."""
+
+    type: Literal["thread.read"] = "thread.read"
+    user: str
+    message_id: str
+    upto: int = Field(ge=1)
+
+
 class MessagePosted(ThreadEvent, frozen=True):
     """A user asked; ``reply_id`` will be the id of the assistant's message."""
 
@@ -146,6 +169,17 @@ class MessagePosted(ThreadEvent, frozen=True):
     metadata: Metadata = Field(default_factory=dict)
     trace_id: str
     session_id: str | None = None
+    replaces: str | None = None  # an earlier question, with all that was said from there on
+    replaced_position: int | None = None  # of that question
+
+
+class MessageDeleted(ThreadEvent, frozen=True):
+    """Nobody is to see a message again; a job that was still answering it is cancelled."""
+
+    type: Literal["message.deleted"] = "message.deleted"
+    message_id: str
+    job_id: str
+    user: str
 
 
 class UnknownEvent(BaseModel):
@@ -157,9 +191,11 @@ class UnknownEvent(BaseModel):
 
 
 _KNOWN: dict[str, int] = {
+    "message.deleted": 1,
     **dict.fromkeys(("started", "metadata", "token", "tool_call", "tool_result"), 1),
     **dict.fromkeys(("error", "done"), 1),
     **dict.fromkeys(("thread.created", "thread.updated", "thread.deleted", "message.posted"), 1),
+    **dict.fromkeys(("participant.joined", "participant.left", "thread.read"), 1),
 }
 
 
@@ -186,6 +222,10 @@ Event = Annotated[
     | Annotated[ThreadUpdated, Tag("thread.updated")]
     | Annotated[ThreadDeleted, Tag("thread.deleted")]
     | Annotated[MessagePosted, Tag("message.posted")]
+    | Annotated[ParticipantJoined, Tag("participant.joined")]
+    | Annotated[ParticipantLeft, Tag("participant.left")]
+    | Annotated[ThreadRead, Tag("thread.read")]
+    | Annotated[MessageDeleted, Tag("message.deleted")]
     | Annotated[UnknownEvent, Tag("unknown")],
     Discriminator(_tag),
 ]

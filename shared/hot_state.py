@@ -12,7 +12,7 @@ from shared.ids import partition_of, partition_of_thread
 from shared.keys import PartitionKeys
 from shared.redis_client import Redis, translate
 from shared.states import FINAL_STATUSES
-from shared.thread_log import Thread
+from shared.thread_log import READ, Thread, split_users
 
 READ_COUNT_MAX: Final = 500  # entries per read: about 10 ms of the server's time
 
@@ -46,6 +46,10 @@ class HotState:
     def __init__(self, redis: Redis, partitions: int) -> None:
         self._redis = redis
         self._partitions = partitions
+
+    @property
+    def partitions(self) -> int:
+        return self._partitions
 
     def keys(self, thread_id: str) -> PartitionKeys:
         return PartitionKeys(partition_of_thread(thread_id, self._partitions))
@@ -121,6 +125,7 @@ def _thread(thread_id: str, fields: Mapping[bytes, bytes]) -> Thread:
     return Thread(
         thread_id=thread_id,
         owner=fields[b"owner"].decode(),
+        participants=split_users(_text(fields, b"participants")),
         state=cast("Any", fields[b"state"].decode()),
         status=cast("Any", fields[b"status"].decode()),
         title=_text(fields, b"title"),
@@ -133,6 +138,11 @@ def _thread(thread_id: str, fields: Mapping[bytes, bytes]) -> Thread:
         processing=int(fields.get(b"processing", b"0")),
         active_job_id=_text(fields, b"active"),
         metadata=json.loads(fields.get(b"metadata") or b"{}"),
+        reads={
+            name.decode().removeprefix(READ): int(position)
+            for name, position in fields.items()
+            if name.startswith(READ.encode())
+        },
     )
 
 

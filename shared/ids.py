@@ -10,7 +10,6 @@ partition in its own id, so that a job id alone finds its keys without a look-up
 
 from __future__ import annotations
 
-import hashlib
 import re
 import secrets
 import time
@@ -41,12 +40,6 @@ def new_message_id(partition: int) -> str:
 def new_trace_id() -> str:
     """16 random bytes in hexadecimal: the trace-id of W3C Trace Context."""
     return secrets.token_hex(16)
-
-
-def thread_id_for_key(user: str, idempotency_key: str) -> str:
-    """The same caller and key always name the same thread, hence the same partition and slot."""
-    digest = hashlib.sha256(f"{len(user)}:{user}:{idempotency_key}".encode()).hexdigest()
-    return THREAD + digest[:_UNIQUE_HEX]
 
 
 def is_thread_id(value: str) -> bool:

@@ -12,8 +12,8 @@ that is what lets one script change them together.
 | {hw:p}:thread:<id>:events    | stream | every append        | gateway, orchestrator | idle TTL, after it is archived |
 | {hw:p}:thread:<id>:queue     | list   | accept, append      | append                | empty |
 | {hw:p}:job:<id>              | hash   | accept, begin, append | all                 | idle TTL, after `done` is archived |
-| {hw:p}:dirty:<user>          | set    | thread appends      | gateway               | its threads are archived |
-| {hw:p}:idempotency:<user>:<key> | hash | accept, create     | accept, create        | IDEMPOTENCY_SECONDS |
+| {hw:p}:dirty:<user>          | set    | thread appends, for every member | gateway               | its threads are archived |
+| {hw:u}:idempotency:<user>:<key> | hash | claim, in the partition of the user | claim | IDEMPOTENCY_SECONDS |
 | {hw:p}:meta                  | hash   | start-up check, every connection, restore | every writing script | never: `partitions`; the server's `run`; since the last loss its `life`, and `verified` while it may be written to |
 | channel {hw:p}:thread:<id>   | shard channel | every append | gateways              | – |
 | channel {hw:p}:cancels       | shard channel | cancel       | orchestrators         | – |

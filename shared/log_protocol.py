@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Any
 
-from shared.errors import IdempotencyMismatch, NotFound, QueueFull, ThreadBusy
+from shared.errors import (
+    NotFound,
+    NotTheOwner,
+    OwnerStays,
+    QueueFull,
+    ThreadBusy,
+    ThreadCrowded,
+)
 from shared.events import ThreadCreated
-from shared.keys import IDEMPOTENCY_SECONDS, PartitionKeys
+from shared.keys import PartitionKeys
 
 
 class ThreadNotLoaded(Exception):
@@ -19,14 +25,6 @@ class LetterGone(Exception):
     """The dead letter was retried or dropped before."""
 
 
-@dataclass(frozen=True, slots=True)
-class Idempotency:
-    """The client's name for a request, and a hash of what it asked."""
-
-    key: str
-    fingerprint: str
-
-
 def creation_control(
     keys: PartitionKeys,
     *,
@@ -34,7 +32,6 @@ def creation_control(
     thread_id: str,
     at: str,
     create: ThreadCreated | None,
-    idempotency: Idempotency | None,
 ) -> dict[str, Any]:
     """What a script that may create a thread needs. Absent texts are '': Lua has no null."""
     return {
@@ -45,8 +42,6 @@ def creation_control(
         "title": (create and create.title) or "",
         "agent": (create and create.agent) or "",
         "metadata": json.dumps(create.metadata if create else {}),
-        "fingerprint": idempotency.fingerprint if idempotency else "",
-        "idempotency_ttl": IDEMPOTENCY_SECONDS,
     }
 
 
@@ -55,8 +50,10 @@ def refusal(code: str) -> Exception:
     return {
         "NO_THREAD": ThreadNotLoaded(),
         "NO_ACCESS": NotFound(),
+        "NOT_OWNER": NotTheOwner(),
+        "OWNER_STAYS": OwnerStays(),
+        "CROWDED": ThreadCrowded(),
         "BUSY": ThreadBusy(),
         "FULL": QueueFull(),
-        "MISMATCH": IdempotencyMismatch(),
         "GONE": LetterGone(),
     }[code]

@@ -20,13 +20,17 @@ from sqlalchemy import Table
 from shared.errors import CodecError
 from shared.events import (
     Done,
+    MessageDeleted,
     MessagePosted,
+    ParticipantJoined,
+    ParticipantLeft,
     Started,
     ThreadCreated,
     ThreadDeleted,
+    ThreadRead,
     ThreadUpdated,
 )
-from shared.read_model import PROJECTED, Merge, jobs, messages, threads
+from shared.read_model import PROJECTED, Merge, jobs, messages, participants, threads
 from shared.states import JOB_STATUSES
 
 Row = dict[str, Any]
@@ -116,6 +120,15 @@ def _rows(thread_id: str, position: int, event: object) -> Iterator[tuple[Table,
     match event:
         case ThreadCreated() | ThreadUpdated() | ThreadDeleted():
             yield threads, {"thread_id": thread_id, **_thread(position, event)}
+        case ParticipantJoined() | ParticipantLeft():
+            yield threads, {"thread_id": thread_id, "updated_at": _time(event.at)}
+            yield participants, _participant(thread_id, position, event)
+        case ThreadRead():
+            row = {**_key_of_participant(thread_id, event.user), "read_position": event.upto}
+            yield participants, row
+        case MessageDeleted():
+            row = {"message_id": event.message_id, "job_id": event.job_id}
+            yield messages, {**row, "thread_id": thread_id, "deleted_at": _time(event.at)}
         case MessagePosted():
             yield from _posted(thread_id, position, event)
         case Started():
@@ -144,11 +157,24 @@ def _thread(position: int, event: ThreadCreated | ThreadUpdated | ThreadDeleted)
     return row
 
 
+def _participant(thread_id: str, position: int, event: ParticipantJoined | ParticipantLeft) -> Row:
+    row = _key_of_participant(thread_id, event.user) | {"present_position": position}
+    if isinstance(event, ParticipantLeft):
+        return {**row, "present": False}
+    return {**row, "present": True, "read_position": position}
+
+
+def _key_of_participant(thread_id: str, user: str) -> Row:
+    return {"participant_id": f"{thread_id} {user}", "thread_id": thread_id, "user_id": user}
+
+
 def _posted(thread_id: str, position: int, event: MessagePosted) -> Iterator[tuple[Table, Row]]:
     at, of_job = _time(event.at), {"thread_id": thread_id, "job_id": event.job_id}
     yield threads, {"thread_id": thread_id, "updated_at": at}
     question = {"role": "user", "author": event.user, "content": event.content}
     question |= {"metadata": event.metadata, "position": position, "created_at": at}
+    if event.replaces is not None:
+        question |= {"replaces": event.replaces, "replaced_position": event.replaced_position}
     yield messages, {"message_id": event.message_id, **of_job, **question}
     yield messages, {"message_id": event.reply_id, **of_job, "author": event.agent}
     job = event.model_dump(include={"message_id", "reply_id", "agent", "trace_id"})

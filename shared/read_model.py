@@ -20,6 +20,7 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     DateTime,
     Index,
@@ -55,6 +56,7 @@ def merged(how: Merge) -> dict[str, Any]:
 ONCE, LEAST, GREATEST = merged(Merge.ONCE), merged(Merge.LEAST), merged(Merge.GREATEST)
 NEWEST, ONWARD, SUM = merged(Merge.NEWEST), merged(Merge.ONWARD), merged(Merge.SUM)
 _TIME = DateTime(timezone=True)
+PRESENT = text("present")  # of a participant
 UNFINISHED = text("status = ANY (ARRAY['queued', 'running'])")  # of a job
 
 
@@ -115,6 +117,8 @@ messages = Table(
     Column("position", BigInteger, info=ONCE),
     Column("created_at", _TIME, info=ONCE),
     Column("deleted_at", _TIME, info=LEAST),
+    Column("replaces", Text, info=ONCE),  # of a question: an earlier one,
+    Column("replaced_position", BigInteger, info=ONCE),  # which stands here
     Index("messages_by_position", "thread_id", "position"),
     Index("messages_by_job", "job_id"),
 )
@@ -141,6 +145,19 @@ jobs = Table(
     Index("jobs_unfinished", "job_id", postgresql_where=UNFINISHED),
 )
 
+participants = Table(
+    "participants",  # of the owner too, once they have read something
+    metadata,
+    Column("participant_id", Text, primary_key=True),  # the thread's id and the user's
+    Column("thread_id", Text, nullable=False, info=ONCE),
+    Column("user_id", Text, nullable=False, info=ONCE),
+    Column("present", Boolean, info=NEWEST),  # whether the user is let in
+    _number("present_position", BigInteger, GREATEST),
+    _number("read_position", BigInteger, GREATEST),  # of the last message they have read
+    Index("participants_by_thread", "thread_id"),
+    Index("participants_by_user", "user_id", postgresql_where=PRESENT),
+)
+
 checkpoints = Table(
     "checkpoints",
     metadata,
@@ -152,4 +169,4 @@ checkpoints = Table(
     Column("life", Text),  # of Redis, in which batches must have been read; any, if never restored
 )
 
-PROJECTED = (threads, messages, jobs)  # what a rebuild drops and makes again
+PROJECTED = (threads, messages, jobs, participants)  # what a rebuild drops and makes again

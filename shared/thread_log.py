@@ -8,23 +8,45 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from shared.codec import encode
 from shared.errors import NotFound
-from shared.events import ThreadCreated, ThreadDeleted, ThreadStatus, ThreadUpdated
+from shared.events import (
+    MessageDeleted,
+    ParticipantJoined,
+    ParticipantLeft,
+    ThreadCreated,
+    ThreadDeleted,
+    ThreadRead,
+    ThreadStatus,
+    ThreadUpdated,
+)
 from shared.ids import partition_of_thread
 from shared.keys import ORCHESTRATORS, PartitionKeys
-from shared.log_protocol import Idempotency, creation_control, refusal
+from shared.log_protocol import creation_control, refusal
 from shared.redis_client import Redis
 from shared.redis_scripts import Call, Script, run
 from shared.states import ThreadState
 
+READ: Final = "read:"  # and a user: the field of the hash that tells how far they have read
+PARTICIPANTS_MAX: Final = 32  # of a thread, beside its owner
+
+Change = (
+    ThreadUpdated
+    | ThreadDeleted
+    | ParticipantJoined
+    | ParticipantLeft
+    | ThreadRead
+    | MessageDeleted
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Thread:
-    """A thread as its owner sees it; the same shape from Redis and from Postgres."""
+    """A thread; the same shape from Redis and from Postgres."""
 
     thread_id: str
     owner: str
@@ -40,6 +62,12 @@ class Thread:
     processing: int  # every event up to this position is there or in a persister's batch
     active_job_id: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict[str, Any])
+    participants: tuple[str, ...] = ()  # beside the owner, in the order in which they came
+    reads: Mapping[str, int] = field(default_factory=dict[str, int])  # how far each has read
+
+    def has(self, user: str) -> bool:
+        """Whether a user may read it and write in it."""
+        return user == self.owner or user in self.participants
 
     @property
     def is_gone(self) -> bool:
@@ -56,24 +84,19 @@ class ThreadLog:
         self._create, self._change = Script("create_thread"), Script("change_thread")
         self._load = Script("load_thread")
 
-    async def create_thread(
-        self, event: ThreadCreated, *, idempotency: Idempotency | None = None
-    ) -> str:
+    async def create_thread(self, event: ThreadCreated) -> str:
         """Create the thread the event describes; the time it was created (again: the first time).
 
-        Raises IdempotencyMismatch, LogUnavailable.
+        Raises LogUnavailable.
         """
         keys, thread = self._keys(event.thread_id), event.thread_id
         names = [keys.thread(thread), keys.thread_events(thread), keys.log]
-        if idempotency is not None:
-            names.append(keys.idempotency(event.owner, idempotency.key))
         control = creation_control(
             keys,
             user=event.owner,
             thread_id=thread,
             at=event.at,
             create=event,
-            idempotency=idempotency,
         )
         call = Call(self._create, names, [json.dumps(control), encode(event)])
         code, *facts = await run(self._redis, call)
@@ -81,15 +104,22 @@ class ThreadLog:
             raise refusal(code.decode())
         return facts[0].decode()
 
-    async def change_thread(self, user: str, event: ThreadUpdated | ThreadDeleted) -> None:
-        """Rename, archive, re-label or delete; a deletion cancels the thread's jobs.
+    async def name_thread(self, owner: str, event: ThreadUpdated) -> None:
+        """Give a thread the title of the event, unless it has one. Raises as change_thread."""
+        await self.change_thread(owner, event, unless_named=True)
 
-        Raises NotFound, ThreadNotLoaded, LogUnavailable.
+    async def change_thread(self, user: str, event: Change, *, unless_named: bool = False) -> None:
+        """Rename, archive, re-label, delete; let a user in or out; note what one has read.
+
+        A deletion cancels the jobs it is about. All is the owner's right, but to read, to leave,
+        and to delete a message, which the caller must have found to be theirs. What is so already
+        is no change.
+        Raises NotFound, NotTheOwner, OwnerStays, ThreadCrowded, ThreadNotLoaded, LogUnavailable.
         """
         keys, thread = self._keys(event.thread_id), event.thread_id
         names = [keys.thread(thread), keys.thread_events(thread), keys.thread_queue(thread)]
         names += [keys.log, keys.commands]
-        control = {
+        control: dict[str, Any] = {
             "prefix": keys.prefix,
             "group": ORCHESTRATORS,
             "user": user,
@@ -99,7 +129,14 @@ class ThreadLog:
             "request_id": secrets.token_hex(8),
             "type": event.type,
             "set": _fields(event),
+            "unless_named": unless_named,
         }
+        if isinstance(event, ParticipantJoined | ParticipantLeft):
+            control |= {"member": event.user, "participants_max": PARTICIPANTS_MAX}
+        if isinstance(event, ThreadRead):
+            control["upto"] = event.upto
+        if isinstance(event, MessageDeleted):
+            control["job_id"] = event.job_id
         reply = await run(
             self._redis, Call(self._change, names, [json.dumps(control), encode(event)])
         )
@@ -122,6 +159,7 @@ def archived_fields(thread: Thread) -> dict[str, str | int]:
     """The fields of the hash of a thread that is archived to its last position."""
     return {
         "owner": thread.owner,
+        "participants": "\n".join(thread.participants),
         "state": thread.state,
         "status": thread.status,
         "title": thread.title or "",
@@ -134,12 +172,18 @@ def archived_fields(thread: Thread) -> dict[str, str | int]:
         "archived": thread.position,
         "processing": thread.position,
         "changed": thread.position,
+        **{f"{READ}{user}": position for user, position in thread.reads.items()},
     }
 
 
-def _fields(event: ThreadUpdated | ThreadDeleted) -> dict[str, str]:
-    """The hash fields an event changes."""
-    if isinstance(event, ThreadDeleted):
+def split_users(lines: str | None) -> tuple[str, ...]:
+    """The users that stand in a text, a line each."""
+    return tuple(lines.split("\n")) if lines else ()
+
+
+def _fields(event: Change) -> dict[str, str]:
+    """The hash fields whose value an event says."""
+    if not isinstance(event, ThreadUpdated):
         return {}
     fields = event.model_dump(include={"title", "status"}, exclude_none=True)
     if event.metadata is not None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from shared.codec import Record, decode_event
 from shared.hot_state import READ_COUNT_MAX, HotState
-from shared.projection import Projection
+from shared.projection import Projection, Row
 from shared.read_model import messages
 from shared.times import rfc3339
 
@@ -28,17 +28,41 @@ class Message:
     status: str | None = None  # of an answer: done | failed | cancelled
     finish_reason: str | None = None
     usage: dict[str, Any] | None = None
+    replaces: str | None = None  # an earlier question, with all that was said from there on
+    replaced_position: int | None = None
     metadata: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
-def fold(thread_id: str, records: Iterable[Record]) -> dict[str, Message]:
-    """The messages that records tell of, by id, as the persister would project them."""
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """What a thread's newest events say of its messages: rows of the read model, by message id.
+
+    An event may speak of a message whose other events are archived: of its end, or its deletion.
+    """
+
+    rows: Mapping[str, Row]
+
+    @property
+    def messages(self) -> dict[str, Message]:
+        """What was said, and is not deleted as far as these events tell."""
+        return {
+            message_id: message_from(row)
+            for message_id, row in self.rows.items()
+            if row.get("role") and not row.get("deleted_at")
+        }
+
+    @property
+    def deleted(self) -> set[str]:
+        return {message_id for message_id, row in self.rows.items() if row.get("deleted_at")}
+
+
+def fold(thread_id: str, records: Iterable[Record]) -> Tail:
+    """What records tell of messages, as the persister would project it."""
     projection = Projection()
     for record in records:
         if record.type != "token":
             projection.add(thread_id, record.position, decode_event(record.data))
-    rows = projection.rows[messages].values()
-    return {row["message_id"]: message_from(row) for row in rows if row.get("role")}
+    return Tail(projection.rows[messages])
 
 
 def message_from(row: Any) -> Message:
@@ -55,21 +79,32 @@ def message_from(row: Any) -> Message:
         status=row.get("status"),
         finish_reason=row.get("finish_reason"),
         usage=row.get("usage"),
+        replaces=row.get("replaces"),
+        replaced_position=row.get("replaced_position"),
         metadata=row.get("metadata") or {},
     )
 
 
-async def unarchived(hot: HotState, thread_id: str, *, archived: int) -> dict[str, Message]:
-    """The messages behind an archived position. Raises LogUnavailable.
+async def unarchived(hot: HotState, thread_id: str, *, archived: int) -> Tail:
+    """What was told behind an archived position. Raises LogUnavailable.
 
     Read this before Postgres: what moves from one to the other in between is then seen twice,
     never missed.
     """
-    records: list[Record] = []
-    after = archived
-    while True:
-        page = await hot.records(thread_id, after=after)
-        records += page
-        if len(page) < READ_COUNT_MAX:
-            return fold(thread_id, records)
-        after = page[-1].position
+    return (await unarchived_of(hot, {thread_id: archived}))[thread_id]
+
+
+async def unarchived_of(hot: HotState, archived: Mapping[str, int]) -> dict[str, Tail]:
+    """The same of several threads, by thread, in as few round trips as the longest one takes."""
+    records: dict[str, list[Record]] = {thread_id: [] for thread_id in archived}
+    places = dict(archived)
+    while places:
+        pages = await hot.records_of(places)
+        for thread_id, page in pages.items():
+            records[thread_id] += page
+        places = {
+            thread_id: page[-1].position
+            for thread_id, page in pages.items()
+            if len(page) == READ_COUNT_MAX
+        }
+    return {thread_id: fold(thread_id, found) for thread_id, found in records.items()}

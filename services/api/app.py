@@ -18,21 +18,25 @@ from services.api.feed import Feed
 from services.api.health import Health
 from services.api.jobs import JobsOfUser
 from services.api.messages import Messages
-from services.api.post_message import Asking
+from services.api.post_message import Asking, JobsByKey
 from services.api.problems import HANDLERS
 from services.api.request_context import RequestContext
 from services.api.routes import agents as agent_routes
 from services.api.routes import health as health_routes
 from services.api.routes import jobs as job_routes
 from services.api.routes import messages as message_routes
+from services.api.routes import participants as participant_routes
 from services.api.routes import threads as thread_routes
 from services.api.routes.answers import Answers
 from services.api.routes.json_bodies import JsonRequest
+from services.api.routes.thread_views import ThreadViews
 from services.api.threads import Threads
+from services.api.unread import Unread
 from shared.agents import Agent
 from shared.archive import Archive
 from shared.event_log import EventLog
 from shared.hot_state import HotState
+from shared.idempotency import Claims
 from shared.redis_client import Redis
 from shared.settings import Settings
 from shared.thread_log import ThreadLog
@@ -58,19 +62,23 @@ def assemble(
     health = Health(redis, archive, feed)
     event_log = EventLog(redis, settings.partitions)
     thread_log = ThreadLog(redis, settings.partitions, idle_ttl_seconds=settings.idle_ttl_seconds)
-    threads = Threads(thread_log, hot, archive)
-    jobs = JobsOfUser(event_log, hot, archive, history)
+    claims = Claims(redis, settings.partitions)
+    threads = Threads(thread_log, hot, archive, claims)
+    jobs = JobsOfUser(event_log, threads, hot, archive, history)
+    messages = Messages(threads, hot, archive)
     asking = Asking(
         event_log,
         threads,
+        JobsByKey(claims, hot, archive),
         agents=agents,
-        partitions=settings.partitions,
         queue_max=settings.queue_per_thread_max,
+        question_of=messages.question_of,
     )
     provided: dict[str, Any] = {
         "threads": threads,
         "answers": Answers(asking, jobs, feed),
-        "messages": Messages(threads, hot, archive),
+        "views": ThreadViews(Unread(hot, archive)),
+        "messages": messages,
         "jobs": jobs,
         "feed": feed,
         "health": health,
@@ -90,6 +98,7 @@ def _application(settings: Settings, provided: Mapping[str, Any]) -> Litestar:
         "/",
         route_handlers=[
             *thread_routes.HANDLERS,
+            *participant_routes.HANDLERS,
             *message_routes.HANDLERS,
             *job_routes.HANDLERS,
             *agent_routes.HANDLERS,

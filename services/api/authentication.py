@@ -51,9 +51,14 @@ class TokenVerifier:
         except (jwt.PyJWTError, OverflowError):  # an `exp` of Infinity
             raise NotAuthorizedException() from None
         user = claims["sub"]
-        if not (isinstance(user, str) and 0 < len(user) <= USER_CHARS_MAX and user.isprintable()):
+        if not (isinstance(user, str) and is_user(user)):
             raise NotAuthorizedException()
         return user, int(claims["exp"])
+
+
+def is_user(name: str) -> bool:
+    """Whether a token may name a user so."""
+    return 0 < len(name) <= USER_CHARS_MAX and name.isprintable()
 
 
 def authentication_middleware(verifier: TokenVerifier) -> type[AbstractAuthenticationMiddleware]:

@@ -7,6 +7,7 @@ from typing import Final
 from services.api.absence import present
 from services.api.cursors import reached
 from services.api.follower import Wanted
+from services.api.threads import Threads
 from shared.archive import Archive
 from shared.codec import Record
 from shared.errors import NotFound
@@ -20,18 +21,27 @@ PAGE_EVENTS_MAX: Final = 1000
 
 class JobsOfUser:
     def __init__(
-        self, log: EventLog, hot: HotState, archive: Archive, history: ThreadStream
+        self,
+        log: EventLog,
+        threads: Threads,
+        hot: HotState,
+        archive: Archive,
+        history: ThreadStream,
     ) -> None:
-        self._log, self._hot, self._archive, self._history = log, hot, archive, history
+        self._log, self._threads = log, threads
+        self._hot, self._archive, self._history = hot, archive, history
 
     async def get(self, user: str, job_id: str) -> Job:
-        """Raises NotFound: no such job, or not this user's; LogUnavailable."""
+        """Raises NotFound: no such job, or not in a thread of this user's; LogUnavailable."""
         if not is_job_id(job_id):
             raise NotFound()
         job = await present(self._hot, partition_of(job_id), lambda: self._known(job_id))
-        if job.owner != user:
-            raise NotFound()
+        await self._threads.seen(user, job.thread_id)
         return job
+
+    async def may_follow(self, user: str, job: Job) -> bool:
+        """Whether the job is still there for the user."""
+        return await self._threads.may_follow(user, job.thread_id)
 
     async def _known(self, job_id: str) -> Job | None:
         return await self._hot.job(job_id) or await self._archive.job(job_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from pydantic import BaseModel
@@ -13,31 +13,38 @@ from services.api.authentication import Caller
 from services.api.problems import BadRequest
 from services.api.threads import Threads
 from shared.agents import Agent, default_agent
+from shared.archive import Archive
 from shared.commands import OnBusy, RunJob
 from shared.event_log import Accepted, EventLog
 from shared.events import Metadata, ThreadCreated
-from shared.ids import (
-    new_job_id,
-    new_message_id,
-    new_thread_id,
-    new_trace_id,
-    partition_of_thread,
-    thread_id_for_key,
-)
-from shared.log_protocol import Idempotency
-from shared.thread_log import Thread
-from shared.times import utc_now
+from shared.hot_state import HotState
+from shared.idempotency import Claims, Idempotency, Plan
+from shared.ids import new_thread_id
+from shared.transcript import Message
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked, and where; without a thread, a new one is made for it."""
+    """What is asked, and where; without a thread, a new one is made for it.
 
-    content: str
+    It may stand in the place of an earlier message; without content, the same is asked again.
+    """
+
+    content: str | None
     thread_id: str | None
     agent: str | None
     metadata: Metadata
     on_busy: OnBusy
+    replaces: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobsByKey:
+    """Where keys are claimed, and where is seen whether their job was made."""
+
+    claims: Claims
+    hot: HotState
+    archive: Archive
 
 
 class Asking:
@@ -45,13 +52,16 @@ class Asking:
         self,
         log: EventLog,
         threads: Threads,
+        jobs: JobsByKey,
         *,
         agents: Mapping[str, Agent],
-        partitions: int,
         queue_max: int,
+        question_of: Callable[[str, str, str], Awaitable[Message]],
     ) -> None:
+        """``question_of`` finds the question that a message of a user's thread belongs to."""
         self._log, self._threads, self._agents = log, threads, agents
-        self._partitions, self._queue_max = partitions, queue_max
+        self._claims, self._hot, self._archive = jobs.claims, jobs.hot, jobs.archive
+        self._question_of, self._queue_max = question_of, queue_max
 
     async def ask(
         self, caller: Caller, question: Question, idempotency: Idempotency | None
@@ -61,57 +71,52 @@ class Asking:
         Raises BadRequest (unknown agent), NotFound, ThreadBusy, QueueFull, IdempotencyMismatch.
         """
         check_agent(self._agents, question.agent)
-        place = question.thread_id or _new_thread_id(caller, idempotency)
-        thread = await self._thread(caller, question, place, idempotency)
+        thread, place = None, question.thread_id
+        if place is not None:
+            thread = await self._threads.get(caller.user, place)
+        mine = Plan.new(place or new_thread_id(), self._hot.partitions)
+        plan = await self._claims.claim(caller.user, idempotency, mine)
+        if plan != mine and await self._is_known(plan.job_id):
+            return Accepted(plan.job_id, plan.message_id, plan.thread_id, plan.trace_id)
         known = thread.agent if thread and thread.agent in self._agents else None
         agent = question.agent or known or default_agent(self._agents)
-        command = self._command(caller, question, place, agent)
+        command = await self._in_its_place(question, _command(caller, question, plan, agent))
         create = None
         if thread is None:
             create = ThreadCreated(
-                thread_id=place, at=command.at, owner=caller.user, agent=command.agent
+                thread_id=plan.thread_id, at=plan.at, owner=caller.user, agent=agent
             )
         return await self._threads.loaded(
-            place,
+            plan.thread_id,
             lambda: self._log.accept_job(
-                command,
-                on_busy=question.on_busy,
-                queue_max=self._queue_max,
-                create=create,
-                idempotency=idempotency,
+                command, on_busy=question.on_busy, queue_max=self._queue_max, create=create
             ),
         )
 
-    async def _thread(
-        self, caller: Caller, question: Question, place: str, idempotency: Idempotency | None
-    ) -> Thread | None:
-        """The thread to write into, None when it is to be made.
+    async def _is_known(self, job_id: str) -> bool:
+        """Whether an earlier request has made the job, which Redis may have let go since."""
+        return bool(await self._hot.job(job_id) or await self._archive.job(job_id))
 
-        A key names its thread: the request may be a repeat, long after Redis let the thread go.
-        """
-        if question.thread_id is not None:
-            return await self._threads.get(caller.user, place)
-        return await self._threads.known(place) if idempotency else None
-
-    def _command(self, caller: Caller, question: Question, thread_id: str, agent: str) -> RunJob:
-        partition = partition_of_thread(thread_id, self._partitions)
-        return RunJob(
-            job_id=new_job_id(partition),
-            thread_id=thread_id,
-            message_id=new_message_id(partition),
-            reply_id=new_message_id(partition),
-            user=caller.user,
-            agent=agent,
-            content=question.content,
-            metadata=question.metadata,
-            trace_id=new_trace_id(),
-            session_id=caller.session_id,
-            at=utc_now(),
-        )
+    async def _in_its_place(self, question: Question, command: RunJob) -> RunJob:
+        """The command with what it takes from the question it replaces. Raises NotFound."""
+        if question.replaces is None:
+            return command
+        old = await self._question_of(command.user, command.thread_id, question.replaces)
+        place = {"replaces": old.message_id, "replaced_position": old.position}
+        if question.content is None:
+            place |= {"content": old.content, "metadata": command.metadata or old.metadata}
+        return command.model_copy(update=place)
 
 
-def _new_thread_id(caller: Caller, idempotency: Idempotency | None) -> str:
-    return thread_id_for_key(caller.user, idempotency.key) if idempotency else new_thread_id()
+def _command(caller: Caller, question: Question, plan: Plan, agent: str) -> RunJob:
+    return RunJob(
+        **plan.model_dump(),
+        user=caller.user,
+        agent=agent,
+        content=question.content or "",
+        metadata=question.metadata,
+        session_id=caller.session_id,
+    )
 
 
 def check_agent(agents: Mapping[str, Agent], name: str | None) -> None:
@@ -123,17 +128,13 @@ def check_agent(agents: Mapping[str, Agent], name: str | None) -> None:
 def idempotency_of(
     key: str | None, what: str, body: BaseModel, *, thread_id: str | None = None
 ) -> Idempotency | None:
-    """The key with a fingerprint of the request. Raises BadRequest for a key out of bounds.
-
-    Keys belong to a user, and in a thread to that thread: its partition is the one place where
-    a repeat can be recognised.
-    """
+    """The key with a fingerprint of the request. Raises BadRequest for a key out of bounds."""
     if key is None:
         return None
     if not (0 < len(key) <= 255 and key.isascii() and key.isprintable()):
         raise BadRequest(
             "bad_idempotency_key", "An Idempotency-Key has 1 to 255 visible characters."
         )
-    canonical = json.dumps([what, body.model_dump(mode="json")], sort_keys=True)
+    canonical = json.dumps([what, thread_id, body.model_dump(mode="json")], sort_keys=True)
     fingerprint = hashlib.sha256(canonical.encode()).hexdigest()
-    return Idempotency(f"{thread_id}:{key}" if thread_id else key, fingerprint)
+    return Idempotency(key, fingerprint)

@@ -18,8 +18,11 @@ from shared.errors import (
     IdempotencyMismatch,
     LogUnavailable,
     NotFound,
+    NotTheOwner,
+    OwnerStays,
     QueueFull,
     ThreadBusy,
+    ThreadCrowded,
 )
 from shared.observability import get_logger
 
@@ -38,9 +41,12 @@ CODES: Final = {
     "nothing_to_change": 400,
     "unknown_agent": 400,
     "unauthorized": 401,
+    "not_the_owner": 403,
     "not_found": 404,
     "method_not_allowed": 405,
     "thread_busy": 409,
+    "owner_stays": 409,
+    "thread_crowded": 409,
     "body_too_large": 413,
     "unsupported_media_type": 415,
     "idempotency_mismatch": 422,
@@ -51,7 +57,10 @@ CODES: Final = {
 }
 _OF_ERRORS: Final[dict[type[HeadwaterError], str]] = {
     NotFound: "not_found",
+    NotTheOwner: "not_the_owner",
     ThreadBusy: "thread_busy",
+    OwnerStays: "owner_stays",
+    ThreadCrowded: "thread_crowded",
     QueueFull: "queue_full",
     IdempotencyMismatch: "idempotency_mismatch",
     LogUnavailable: "log_unavailable",

@@ -2,19 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import and_, func, select, tuple_
+from sqlalchemy import ColumnElement, Row, and_, func, select, text, tuple_
 
 from services.api.cursors import ThreadCursor
 from shared.archive import Archive, thread_columns, thread_from_row
 from shared.events import ThreadStatus
-from shared.read_model import messages, threads
+from shared.read_model import messages, participants, threads
 from shared.thread_log import Thread
 from shared.transcript import Message, message_from
+
+UNREAD: Final = text("""
+SELECT span.thread_id, (
+  SELECT count(*) FROM (
+    SELECT FROM messages
+    WHERE messages.thread_id = span.thread_id AND position > behind AND position <= upto
+      AND deleted_at IS NULL AND (role = 'assistant' OR role = 'user' AND author <> :author)
+      AND message_id <> ALL(CAST(:without AS text[]))
+    LIMIT :most
+  ) AS counted
+) AS unread
+FROM unnest(CAST(:thread_ids AS text[]), CAST(:behind AS bigint[]), CAST(:upto AS bigint[]))
+  AS span (thread_id, behind, upto)
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A piece of a thread: what stands behind a position, up to another."""
+
+    thread_id: str
+    behind: int
+    upto: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +60,26 @@ class ThreadQuery:
 
 
 async def threads_page(
-    archive: Archive, owner: str, query: ThreadQuery, *, without: Sequence[str]
+    archive: Archive, user: str, query: ThreadQuery, *, without: Sequence[str]
 ) -> list[Thread]:
-    """Threads of an owner, newest activity first, but for those named in ``without``."""
+    """Threads a user owns or has joined, newest activity first, but those named in ``without``.
+
+    Two statements, since each is quick by an index of its own; together they are not.
+    """
+    joined = select(participants.c.thread_id).where(
+        participants.c.user_id == user, participants.c.present
+    )
+    own = await _threads(archive, threads.c.owner == user, query, without)
+    others = await _threads(archive, threads.c.thread_id.in_(joined), query, without)
+    return sorted(own + others, key=ThreadCursor.of, reverse=True)[: query.limit]
+
+
+async def _threads(
+    archive: Archive, whose: ColumnElement[bool], query: ThreadQuery, without: Sequence[str]
+) -> list[Thread]:
     statement = (
         thread_columns()
-        .where(threads.c.owner == owner, threads.c.deleted_at.is_(None))
+        .where(whose, threads.c.deleted_at.is_(None))
         .order_by(threads.c.updated_at.desc(), threads.c.thread_id.desc())
         .limit(query.limit)
     )
@@ -64,11 +101,14 @@ async def messages_page(
     *,
     after: int | None,
     before: int | None,
+    without: Collection[str],
     limit: int,
 ) -> list[Message]:
     """Messages between two positions: the first ones behind ``after``, else the newest."""
     order = messages.c.position.asc() if after is not None else messages.c.position.desc()
     statement = select(messages).where(_visible(thread_id)).order_by(order).limit(limit)
+    if without:
+        statement = statement.where(messages.c.message_id.not_in(without))
     if after is not None:
         statement = statement.where(messages.c.position > after)
     if before is not None:
@@ -77,12 +117,33 @@ async def messages_page(
     return sorted(rows, key=lambda message: message.position)
 
 
-async def authors_of(archive: Archive, message_ids: Collection[str]) -> dict[str, str]:
-    """Who speaks in answers: their rows are begun by the questions, which know."""
-    statement = select(messages.c.message_id, messages.c.author).where(
-        messages.c.message_id.in_(message_ids), messages.c.author.is_not(None)
+async def begun_messages(
+    archive: Archive, message_ids: Collection[str]
+) -> dict[str, Row[tuple[str, str | None, datetime | None]]]:
+    """Author and deletion of answers: their rows are begun by the questions, which know."""
+    columns = (messages.c.message_id, messages.c.author, messages.c.deleted_at)
+    statement = select(*columns).where(messages.c.message_id.in_(message_ids))
+    return {row.message_id: row for row in await archive.rows(statement)}
+
+
+async def message_row(
+    archive: Archive, thread_id: str, message_id: str
+) -> Mapping[str, Any] | None:
+    """What is archived of a message, also of one that is deleted, or not yet said."""
+    statement = select(messages).where(
+        messages.c.message_id == message_id, messages.c.thread_id == thread_id
     )
-    return {row.message_id: row.author for row in await archive.rows(statement)}
+    found = await archive.mappings(statement)
+    return found[0] if found else None
+
+
+async def asked_in(archive: Archive, job_id: str) -> Message | None:
+    """The question of a job, unless it is deleted."""
+    statement = select(messages).where(
+        messages.c.job_id == job_id, messages.c.role == "user", messages.c.deleted_at.is_(None)
+    )
+    found = await archive.mappings(statement)
+    return message_from(found[0]) if found else None
 
 
 async def count_messages(archive: Archive, thread_id: str, *, without: Collection[str]) -> int:
@@ -106,6 +167,21 @@ async def position_of(
         )
     rows = await archive.rows(statement)
     return rows[0][0] if rows else None
+
+
+async def count_unread(
+    archive: Archive, user: str, spans: Sequence[Span], *, without: Collection[str], most: int
+) -> dict[str, int]:
+    """How many messages of others stand in a span of each thread: ``most`` stands for more."""
+    statement = UNREAD.bindparams(
+        thread_ids=[span.thread_id for span in spans],
+        behind=[span.behind for span in spans],
+        upto=[span.upto for span in spans],
+        without=list(without),
+        author=user,
+        most=most,
+    )
+    return {row.thread_id: row.unread for row in await archive.rows(statement)}
 
 
 def _visible(thread_id: str) -> Any:

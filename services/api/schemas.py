@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Annotated, Any, Final, Literal, cast
+from typing import Annotated, Any, Final, Literal, Self, cast
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from shared.commands import OnBusy
 from shared.events import ThreadStatus, Usage
@@ -81,6 +81,10 @@ class UpdateThread(Body):
     status: ThreadStatus | None = None
 
 
+class ReadThread(Body):
+    message_id: str = Field(max_length=64)
+
+
 class _Question(Body):
     agent: AgentName | None = None
     metadata: Metadata = Field(default_factory=dict)
@@ -89,7 +93,21 @@ class _Question(Body):
 
 
 class PostMessage(_Question):
-    content: Text
+    """A message; with `replaces` one in the place of an earlier one, or, without content, the same
+    once more."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"anyOf": [{"required": ["content"]}, {"required": ["replaces"]}]}
+    )
+
+    content: Text | None = None
+    replaces: str | None = Field(None, max_length=64)
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.content is None and self.replaces is None:
+            raise ValueError("give content, or replaces")
+        return self
 
 
 class CreateJob(_Question):
@@ -105,6 +123,8 @@ class View(BaseModel):
 
 class ThreadView(View):
     thread_id: str
+    owner: str
+    participants: list[str]
     title: str | None
     agent: str | None
     metadata: dict[str, Any]
@@ -112,6 +132,7 @@ class ThreadView(View):
     state: str
     active_job_id: str | None
     last_position: int
+    unread_count: int | None  # None: not known while Postgres is away
     created_at: str
     updated_at: str
 
@@ -133,6 +154,7 @@ class MessageView(View):
     state: str
     finish_reason: str | None
     usage: Usage | None
+    replaces: str | None
     position: int
     created_at: str
 
@@ -141,6 +163,11 @@ class MessagePage(View):
     items: list[MessageView]
     next_cursor: str | None
     total: int
+
+
+class MessageStateView(View):
+    message_id: str
+    state: str
 
 
 class AcceptedView(View):

@@ -1,4 +1,4 @@
-"""Threads of a user: find, list, create, change. Redis where it is fresher, Postgres otherwise.
+"""Threads of a user, own and joined: Redis where it is fresher, Postgres otherwise.
 
 A thread whose latest change is not yet in Postgres is *dirty*: Redis knows which ones of a user
 are. A list takes those from Redis and all others from Postgres, so a client that got its 2xx sees
@@ -15,12 +15,21 @@ from services.api.absence import present
 from services.api.cursors import ThreadCursor, reached
 from services.api.queries import ThreadQuery, threads_page
 from shared.archive import Archive
-from shared.errors import LogUnavailable, NotFound
-from shared.events import ThreadCreated, ThreadDeleted, ThreadUpdated
+from shared.errors import ArchiveUnavailable, LogUnavailable, NotFound
+from shared.events import (
+    MessageDeleted,
+    ParticipantJoined,
+    ParticipantLeft,
+    ThreadCreated,
+    ThreadDeleted,
+    ThreadRead,
+    ThreadUpdated,
+)
 from shared.hot_state import HotState
-from shared.ids import is_thread_id, new_thread_id, thread_id_for_key
-from shared.log_protocol import Idempotency, ThreadNotLoaded
-from shared.thread_log import Thread, ThreadLog
+from shared.idempotency import Claims, Idempotency, Plan
+from shared.ids import is_thread_id, new_thread_id
+from shared.log_protocol import ThreadNotLoaded
+from shared.thread_log import Change, Thread, ThreadLog
 from shared.times import utc_now
 
 LOADS_MAX: Final = 3  # of one thread in one request: it may expire again in between
@@ -29,22 +38,36 @@ Result = TypeVar("Result")
 
 
 class Threads:
-    def __init__(self, log: ThreadLog, hot: HotState, archive: Archive) -> None:
-        self._log, self._hot, self._archive = log, hot, archive
+    def __init__(self, log: ThreadLog, hot: HotState, archive: Archive, claims: Claims) -> None:
+        self._log, self._hot, self._archive, self._claims = log, hot, archive, claims
 
     async def known(self, thread_id: str) -> Thread | None:
         """The thread, whoever owns it and also when it is deleted."""
         return await self._hot.thread(thread_id) or await self._archive.thread(thread_id)
 
     async def get(self, user: str, thread_id: str) -> Thread:
-        """Raises NotFound: no such thread, or not this user's, or deleted; LogUnavailable."""
+        """Raises NotFound: no such thread, or not for this user, or deleted; LogUnavailable."""
+        thread = await self.seen(user, thread_id)
+        if thread.is_gone:
+            raise NotFound()
+        return thread
+
+    async def seen(self, user: str, thread_id: str) -> Thread:
+        """The same, also when it is deleted: its jobs may still be read."""
         if not is_thread_id(thread_id):
             raise NotFound()
         partition = self._hot.keys(thread_id).partition
         thread = await present(self._hot, partition, lambda: self.known(thread_id))
-        if thread.owner != user or thread.is_gone:
+        if not thread.has(user):
             raise NotFound()
         return thread
+
+    async def may_follow(self, user: str, thread_id: str) -> bool:
+        """Whether the thread is still there for the user; not, while that is not known."""
+        try:
+            return (await self.seen(user, thread_id)).has(user)
+        except (NotFound, LogUnavailable, ArchiveUnavailable):
+            return False
 
     async def reached(self, user: str, thread_id: str, place: int) -> Thread:
         """The thread, whose stream has come as far as the cursor.
@@ -57,14 +80,14 @@ class Threads:
 
     async def list(self, user: str, query: ThreadQuery) -> tuple[list[Thread], ThreadCursor | None]:
         """One page, newest activity first, and the cursor of the next one."""
-        dirty = [thread for thread in await self._hot.dirty_threads(user) if thread.owner == user]
+        dirty = await self._hot.dirty_threads(user)
         found = await threads_page(
             self._archive,
             user,
             replace(query, limit=query.limit + 1),
             without=[thread.thread_id for thread in dirty],
         )
-        found += filter(query.fits, dirty)
+        found += [thread for thread in dirty if thread.has(user) and query.fits(thread)]
         found.sort(key=ThreadCursor.of, reverse=True)
         page = found[: query.limit]
         return page, ThreadCursor.of(page[-1]) if len(found) > query.limit else None
@@ -78,37 +101,57 @@ class Threads:
         metadata: dict[str, Any],
         idempotency: Idempotency | None,
     ) -> Thread:
-        """Raises IdempotencyMismatch.
-
-        A key names its thread for good. One that was made longer ago than keys are remembered, and
-        that Redis has let go, is what Postgres has, not a new thread in its place.
-        """
+        """Raises IdempotencyMismatch. A repeat gets the thread as it was made."""
+        mine = Plan.new(new_thread_id(), self._hot.partitions)
+        plan = await self._claims.claim(user, idempotency, mine)
         event = ThreadCreated(
-            thread_id=thread_id_for_key(user, idempotency.key) if idempotency else new_thread_id(),
-            at=utc_now(),
+            thread_id=plan.thread_id,
+            at=plan.at,
             owner=user,
             title=title,
             agent=agent,
             metadata=metadata,
         )
-        if idempotency and await self._hot.thread(event.thread_id) is None:
-            archived = await self._archive.thread(event.thread_id)
-            if archived is not None and not archived.is_gone:
-                await self._log.load(archived)
-        created_at = await self._log.create_thread(event, idempotency=idempotency)
-        return _created(event, created_at)
+        if plan == mine or await self.known(plan.thread_id) is None:
+            await self._log.create_thread(event)
+        return _created(event)
 
     async def update(self, user: str, event: ThreadUpdated) -> Thread:
-        """Raises NotFound."""
-        await self.get(user, event.thread_id)
-        await self.loaded(event.thread_id, lambda: self._log.change_thread(user, event))
+        """Raises NotFound, NotTheOwner."""
+        await self._change(user, event)
         return await self.get(user, event.thread_id)
 
     async def delete(self, user: str, thread_id: str) -> None:
-        """Raises NotFound, also when it is deleted already."""
-        await self.get(user, thread_id)
-        event = ThreadDeleted(thread_id=thread_id, at=utc_now())
-        await self.loaded(thread_id, lambda: self._log.change_thread(user, event))
+        """Raises NotFound, also when it is deleted already; NotTheOwner."""
+        await self._change(user, ThreadDeleted(thread_id=thread_id, at=utc_now()))
+
+    async def invite(self, user: str, thread_id: str, guest: str) -> Thread:
+        """Let a user in, if not yet done. Raises NotFound, NotTheOwner, ThreadCrowded."""
+        await self._change(user, ParticipantJoined(thread_id=thread_id, at=utc_now(), user=guest))
+        return await self.get(user, thread_id)
+
+    async def part(self, user: str, thread_id: str, guest: str) -> None:
+        """Take a user out, if not yet done. Raises NotFound, NotTheOwner, OwnerStays."""
+        await self._change(user, ParticipantLeft(thread_id=thread_id, at=utc_now(), user=guest))
+
+    async def read(self, user: str, thread_id: str, message_id: str, upto: int) -> Thread:
+        """Note how far a user has read; it only goes onward. Raises NotFound."""
+        event = ThreadRead(
+            thread_id=thread_id, at=utc_now(), user=user, message_id=message_id, upto=upto
+        )
+        await self._change(user, event)
+        return await self.get(user, thread_id)
+
+    async def delete_message(self, user: str, thread_id: str, message_id: str, job_id: str) -> None:
+        """Delete a message that is the user's to delete. Raises NotFound."""
+        event = MessageDeleted(
+            thread_id=thread_id, at=utc_now(), message_id=message_id, job_id=job_id, user=user
+        )
+        await self._change(user, event)
+
+    async def _change(self, user: str, event: Change) -> None:
+        await self.get(user, event.thread_id)
+        await self.loaded(event.thread_id, lambda: self._log.change_thread(user, event))
 
     async def loaded(self, thread_id: str, call: Callable[[], Awaitable[Result]]) -> Result:
         """Make a call that needs the thread in Redis, loading it from Postgres when it is not."""
@@ -123,7 +166,7 @@ class Threads:
         raise LogUnavailable("The thread leaves Redis faster than it is loaded.")
 
 
-def _created(event: ThreadCreated, created_at: str) -> Thread:
+def _created(event: ThreadCreated) -> Thread:
     return Thread(
         thread_id=event.thread_id,
         owner=event.owner,
@@ -131,8 +174,8 @@ def _created(event: ThreadCreated, created_at: str) -> Thread:
         status="active",
         title=event.title,
         agent=event.agent,
-        created_at=created_at,
-        updated_at=created_at,
+        created_at=event.at,
+        updated_at=event.at,
         position=1,
         seq=1,
         archived=0,

@@ -11,6 +11,7 @@ from services.orchestrator.app import assemble
 from services.orchestrator.consumer import make_broker
 from services.orchestrator.model_limits import ModelLimits
 from services.orchestrator.openai_compatible import OpenAICompatibleModel, open_session
+from services.orchestrator.titles import TITLES_AT_ONCE_MAX
 from shared.agents import load_agents
 from shared.archive import Archive
 from shared.errors import HeadwaterError, SettingsError
@@ -26,7 +27,8 @@ async def serve(settings: Settings) -> int:
     redis = connect(redis_url)
     engine = create_engine(settings.required("database_url"), application="orchestrator")
     try:
-        async with open_session(connections_max=settings.jobs_per_worker) as session:
+        connections_max = settings.jobs_per_worker + TITLES_AT_ONCE_MAX
+        async with open_session(connections_max=connections_max) as session:
             model = _model(settings, session)
             service = assemble(
                 settings,

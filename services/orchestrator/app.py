@@ -31,6 +31,7 @@ from services.orchestrator.history import ThreadHistory
 from services.orchestrator.model import Model
 from services.orchestrator.run_job import JobLimits, JobPorts, Jobs
 from services.orchestrator.second_offer import SecondOffer
+from services.orchestrator.titles import Titles
 from shared.agents import Agent
 from shared.archive import Archive
 from shared.cancellation import end_tasks
@@ -62,6 +63,7 @@ class Parts:
     appender: Appender
     heartbeat: Heartbeat
     jobs: Jobs
+    titles: Titles
     consumer: Consumer
 
 
@@ -115,6 +117,7 @@ class Orchestrator:
         self._is_draining = True
         if self._broken():
             self.hurry()
+        await self._parts.titles.stop()
         await self._read_no_more()
         await self._jobs_end(deadline - HAND_OVER_SECONDS_MAX - STOP_SECONDS_MAX)
         await self._hand_over()
@@ -154,6 +157,7 @@ class Orchestrator:
     async def stop(self) -> None:
         with suppress(LogUnavailable):
             await self._parts.consumer.stop_reading()
+        await self._parts.titles.stop()
         tasks = [*self._parts.consumer.tasks, *self._background]
         await end_tasks(tasks, seconds_max=STOP_SECONDS_MAX)
         await self._parts.heartbeat.stop()
@@ -173,6 +177,7 @@ def assemble(
     hot = HotState(redis, settings.partitions)
     appender = Appender(event_log)
     heartbeat = _heartbeat(settings, event_log)
+    titles = _titles(settings, redis, hot, model)
     ports = JobPorts(
         event_log=event_log,
         stream=ThreadStream(hot, archive),
@@ -182,6 +187,7 @@ def assemble(
         second_offer=_second_offer(settings, event_log, redis, archive),
         graph=build_graph(),
         model=model,
+        titles=titles,
         agents=agents,
     )
     jobs = Jobs(ports, _limits(settings), consumer=settings.consumer_name)
@@ -201,6 +207,7 @@ def assemble(
             appender=appender,
             heartbeat=heartbeat,
             jobs=jobs,
+            titles=titles,
             consumer=consumer,
         ),
         drain_seconds=settings.drain_seconds,
@@ -227,6 +234,11 @@ def _second_offer(
         archive=archive,
         queue_max=settings.queue_per_thread_max,
     )
+
+
+def _titles(settings: Settings, redis: Redis, hot: HotState, model: Model) -> Titles:
+    threads = ThreadLog(redis, settings.partitions, idle_ttl_seconds=settings.idle_ttl_seconds)
+    return Titles(threads, hot, model, default_model=settings.llm_model)
 
 
 def _limits(settings: Settings) -> JobLimits:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -14,6 +15,7 @@ from shared.transcript import unarchived
 
 FIRST_QUESTION_POSITION: Final = 2  # right behind thread.created
 RETRY_SECONDS: Final = 0.25
+POSITION_MAX: Final = 2**62
 
 log = get_logger()
 
@@ -26,8 +28,9 @@ class ThreadHistory:
     async def before(self, thread_id: str, position: int) -> list[Turn]:
         """The turns whose question stands before a position, oldest first.
 
-        Waits while a store is away: an answer without its context would be wrong. The job's
-        deadline is the bound.
+        What a later question has replaced, also the one at the position, is left out. Waits while
+        a store is away: an answer without its context would be wrong. The job's deadline is the
+        bound.
         """
         if position <= FIRST_QUESTION_POSITION:
             return []
@@ -42,21 +45,38 @@ class ThreadHistory:
         """An answer stands behind questions that waited when it was given: a turn is one job's."""
         thread = await self._hot.thread(thread_id)
         archived = thread.archived if thread else position
-        newest = (await unarchived(self._hot, thread_id, archived=archived)).values()
+        tail = await unarchived(self._hot, thread_id, archived=archived)
+        newest, cut = tail.messages.values(), {tail.rows[each]["job_id"] for each in tail.deleted}
         answers = {said.job_id: said.content for said in newest if said.role == "assistant"}
         turns = {
-            said.job_id: Turn(said.position, said.job_id, said.content, None)
+            said.job_id: Turn(
+                said.position, said.job_id, said.content, None, said.replaced_position
+            )
             for said in newest
             if said.role == "user"
         }
         if archived:
-            archive = await self._archive.turns(thread_id, before=position)
+            archive = await self._archive.turns(thread_id, before=position + 1)
             turns |= {turn.job_id: turn for turn in archive}
-        return sorted(
+        told = sorted(
             (
                 replace(turn, answer=turn.answer or answers.get(turn.job_id) or None)
                 for turn in turns.values()
-                if turn.position < position
+                if turn.position <= position and turn.job_id not in cut
             ),
             key=lambda turn: turn.position,
         )
+        return [turn for turn in standing(told) if turn.position < position]
+
+
+def standing(turns: Sequence[Turn]) -> list[Turn]:
+    """The turns, oldest first, but for those that a later one has replaced.
+
+    1   2   3   4 replaces 2   5   ──▶   1   4   5
+    """
+    kept, replaced = list[Turn](), POSITION_MAX
+    for turn in reversed(turns):
+        if turn.position < replaced:
+            kept.append(turn)
+        replaced = min(replaced, turn.replaced_position or POSITION_MAX)
+    return kept[::-1]

@@ -38,6 +38,7 @@ from services.orchestrator.history import ThreadHistory
 from services.orchestrator.last_words import text_of_attempt
 from services.orchestrator.model import Completion, Delta, Model, ModelError
 from services.orchestrator.second_offer import SecondOffer
+from services.orchestrator.titles import Titles
 from shared.agents import Agent
 from shared.cancellation import end_tasks
 from shared.commands import RunJob
@@ -64,6 +65,7 @@ class JobPorts:
     second_offer: SecondOffer
     graph: Graph
     model: Model
+    titles: Titles
     agents: Mapping[str, Agent]  # the first one answers for those that are no longer there
 
 
@@ -203,7 +205,9 @@ class _JobRun:
             outcome = self._stopped.result()
         match outcome:
             case Completion():
+                text = writer.text
                 await ending.answered(outcome)
+                self._ports.titles.suggest(self._agent, self._command, text)
             case Failure():
                 await ending.failed(outcome, given_up=broke_off)
             case Stop.CANCEL:

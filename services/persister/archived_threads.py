@@ -36,7 +36,10 @@ WHERE thread_id = :thread_id AND position > :position ORDER BY position LIMIT {E
 # Of a job only what stands up to a position counts: what is behind a hole cannot be put back.
 JOBS_UP_TO = text(f"""
 SELECT jobs.*, posted.data::text AS posted, done.data::text AS done,
-       coalesce(said.seq, 0) AS seq_up_to
+       coalesce(said.seq, 0) AS seq_up_to,
+       EXISTS (
+         SELECT FROM messages WHERE messages.job_id = jobs.job_id AND deleted_at IS NOT NULL
+       ) AS is_unwanted
 FROM jobs
 JOIN events AS posted ON posted.thread_id = jobs.thread_id AND posted.position = first_position
 LEFT JOIN events AS done
@@ -131,6 +134,7 @@ def _job(row: Row[Any]) -> dict[str, Any]:
     if over:
         facts["finished_at"] = rfc3339(row.finished_at)
     job = {"job_id": row.job_id, "facts": facts, "command": _command(row.posted)}
+    job["is_unwanted"] = row.is_unwanted
     return {**job, "done": row.done} if over else job
 
 

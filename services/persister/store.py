@@ -1,6 +1,6 @@
 """A batch into Postgres: one transaction, all or nothing, harmless when repeated.
 
-    archive ──▶ new rows per stream ──▶ threads, messages, jobs ──▶ checkpoint ──▶ commit
+    archive ──▶ new rows per stream ──▶ threads, messages, jobs, … ──▶ checkpoint ──▶ commit
       │ ON CONFLICT DO NOTHING              │ merged, never overwritten
 
 Failures
@@ -36,7 +36,7 @@ from services.persister.statements import ARCHIVE, CHECKPOINT, DISPLACED, upsert
 from shared import projection
 from shared.errors import ArchiveUnavailable, HeadwaterError
 from shared.projection import Progress, Projection
-from shared.read_model import jobs, messages, threads
+from shared.read_model import jobs, messages, participants, threads
 from shared.states import FINAL_STATUSES
 
 TRANSACTION_SECONDS_MAX: Final = 20.0
@@ -53,6 +53,7 @@ UPSERTS: Final[dict[Table, TextClause]] = {  # in the order every transaction ta
     threads: upsert(threads, returning=["thread_id", "position", "event_count"]),
     messages: upsert(messages, returning=["message_id"]),
     jobs: upsert(jobs, returning=["job_id", "status", "last_seq", "event_count"]),
+    participants: upsert(participants, returning=["participant_id"]),
 }
 
 

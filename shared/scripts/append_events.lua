@@ -20,7 +20,7 @@ if closed then return closed end
 local thread, events, queue, log, commands, job = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local job_id, thread_id = ARGV[3], ARGV[4]
 
-local j = redis.call('HMGET', job, 'attempt', 'owner_token', 'seq', 'status', 'cancel', 'owner')
+local j = redis.call('HMGET', job, 'attempt', 'owner_token', 'seq', 'status', 'cancel')
 if not j[1] then return {'UNKNOWN', 0, 0} end
 if #ARGV < 12 then return redis.error_reply('ERR append_events needs at least one event') end
 local last, cancel = tonumber(j[3]), j[5] and 1 or 0
@@ -45,7 +45,7 @@ if ARGV[8] ~= '' then
   if ARGV[9] ~= '' then
     redis.call('XADD', KEYS[7], '*', 'kind', 'job', 'j', job_id, 'h', thread_id, 'reason', ARGV[9], 'at', ARGV[7])
   end
-  mark_dirty(ARGV[1], thread, thread_id, j[6], position, ARGV[7])
+  mark_dirty(ARGV[1], thread, thread_id, position, ARGV[7])
   finish({prefix = ARGV[1], group = ARGV[2], thread = thread, queue = queue, commands = commands, job = job},
     job_id, ARGV[8], ARGV[7], ARGV[#ARGV])
 end

@@ -1,10 +1,10 @@
 #!lua
 -- Makes an empty thread.
 --
--- KEYS  1 thread  2 thread events  3 log  [4 idempotency]
--- ARGV  1 control, JSON: prefix user thread_id at title agent metadata fingerprint idempotency_ttl
+-- KEYS  1 thread  2 thread events  3 log
+-- ARGV  1 control, JSON: prefix user thread_id at title agent metadata
 --       2 thread.created
--- Returns  {'CREATED', created_at}   {'MISMATCH'}
+-- Returns  {'CREATED', created_at}
 -- Atomic because the thread's hash and its first event must appear together. Sent twice, it answers
 -- the same and does nothing: the id of the thread is the caller's.
 
@@ -13,23 +13,12 @@ if closed then return closed end
 local a = cjson.decode(ARGV[1])
 local thread = KEYS[1]
 
-if KEYS[4] then
-  local seen = redis.call('HMGET', KEYS[4], 'fingerprint', 'created_at')
-  if seen[1] then
-    if seen[1] ~= a.fingerprint then return {'MISMATCH'} end
-    return {'CREATED', seen[2]}
-  end
-end
 local created_at = redis.call('HGET', thread, 'created_at')
 if created_at then return {'CREATED', created_at} end
 
 redis.call('HSET', thread, 'owner', a.user, 'state', 'PENDING', 'status', 'active', 'position', 1, 'seq', 1,
-  'created_at', a.at, 'title', a.title, 'agent', a.agent, 'metadata', a.metadata)
-mark_dirty(a.prefix, thread, a.thread_id, a.user, 1, a.at)
+  'created_at', a.at, 'title', a.title, 'agent', a.agent, 'metadata', a.metadata, 'participants', '')
+mark_dirty(a.prefix, thread, a.thread_id, 1, a.at)
 local line = append(KEYS[2], KEYS[3], a.thread_id, 1, a.thread_id, 1, 'thread.created', ARGV[2])
-if KEYS[4] then
-  redis.call('HSET', KEYS[4], 'fingerprint', a.fingerprint, 'created_at', a.at)
-  redis.call('EXPIRE', KEYS[4], a.idempotency_ttl)
-end
 redis.call('SPUBLISH', thread, line)
 return {'CREATED', a.at}

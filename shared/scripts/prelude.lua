@@ -15,13 +15,35 @@ local function append(events, log, thread_id, position, stream, seq, kind, data)
   return position .. ' ' .. stream .. ' ' .. seq .. ' ' .. kind .. ' ' .. data
 end
 
--- The thread's row has changed at `position`: its owner's lists must not be served without it.
-local function mark_dirty(prefix, thread, thread_id, owner, position, at)
+-- Users are kept as lines of one text: no user's name holds a newline.
+local function has_line(lines, line)
+  return string.find('\n' .. (lines or '') .. '\n', '\n' .. line .. '\n', 1, true) ~= nil
+end
+local function with_line(lines, line) return lines and lines ~= '' and lines .. '\n' .. line or line end
+local function without_line(lines, line)
+  local kept = {}
+  for each in string.gmatch(lines, '[^\n]+') do
+    if each ~= line then kept[#kept + 1] = each end
+  end
+  return table.concat(kept, '\n')
+end
+
+-- The users in whose lists a thread stands, and those who have left since these were archived.
+local function listed_users(thread)
+  local users, t = {}, redis.call('HMGET', thread, 'owner', 'participants', 'left')
+  for _, lines in ipairs({t[1] or '', t[2] or '', t[3] or ''}) do
+    for user in string.gmatch(lines, '[^\n]+') do users[#users + 1] = user end
+  end
+  return users
+end
+
+-- The thread's row has changed at `position`: no list must be served without it.
+local function mark_dirty(prefix, thread, thread_id, position, at)
   redis.call('HSET', thread, 'changed', position)
   if at > (redis.call('HGET', thread, 'updated_at') or '') then  -- of several clocks, as Postgres does
     redis.call('HSET', thread, 'updated_at', at)
   end
-  redis.call('SADD', dirty_key(prefix, owner), thread_id)
+  for _, user in ipairs(listed_users(thread)) do redis.call('SADD', dirty_key(prefix, user), thread_id) end
 end
 
 -- Flags a running job and wakes its worker.

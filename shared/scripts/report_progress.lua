@@ -25,7 +25,7 @@ local first_job = 7 + 2 * tonumber(ARGV[6])
 for n = 7, first_job - 1, 2 do
   local thread_id, position = ARGV[n], tonumber(ARGV[n + 1])
   local thread = thread_key(prefix, thread_id)
-  local t = redis.call('HMGET', thread, 'state', kind, 'position', 'changed', 'active', 'owner')
+  local t = redis.call('HMGET', thread, 'state', kind, 'position', 'changed', 'active')
   if t[1] then
     known = known + 1
     if position > tonumber(t[2] or 0) then redis.call('HSET', thread, kind, position) end
@@ -35,7 +35,8 @@ for n = 7, first_job - 1, 2 do
     else
       local settled = position >= tonumber(t[4] or 0)
       if settled then
-        redis.call('SREM', dirty_key(prefix, t[6]), thread_id)
+        for _, user in ipairs(listed_users(thread)) do redis.call('SREM', dirty_key(prefix, user), thread_id) end
+        redis.call('HDEL', thread, 'left')
         advance(thread, t[1], deleting and 'DELETED' or 'ACTIVE')
       elseif not deleting then
         advance(thread, t[1], 'ACTIVE')

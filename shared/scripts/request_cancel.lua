@@ -11,7 +11,7 @@ if closed then return closed end
 local thread, events, queue, log, commands, job = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local job_id, thread_id, at = ARGV[3], ARGV[4], ARGV[5]
 
-local j = redis.call('HMGET', job, 'status', 'reply', 'owner')
+local j = redis.call('HMGET', job, 'status', 'reply')
 local status = j[1]
 if not status then return '' end
 if status == 'running' then
@@ -24,7 +24,7 @@ local position = redis.call('HINCRBY', thread, 'position', 1)
 local done = unbegun_done(job_id, j[2], at)
 local line = append(events, log, thread_id, position, job_id, 1, 'done', done)
 redis.call('HSET', job, 'seq', 1)
-mark_dirty(ARGV[1], thread, thread_id, j[3], position, at)
+mark_dirty(ARGV[1], thread, thread_id, position, at)
 finish({prefix = ARGV[1], group = ARGV[2], thread = thread, queue = queue, commands = commands, job = job},
   job_id, 'cancelled', at, done)
 redis.call('SPUBLISH', thread, line)

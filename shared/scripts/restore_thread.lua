@@ -3,7 +3,8 @@
 --
 -- KEYS  1 thread  2 thread events  3 thread queue  4 log (routes)  5 commands
 -- ARGV  1 control, JSON: prefix group thread_id thread (fields → values)
---         jobs, by first position: [{job_id, facts (fields → values), done, command}]
+--         jobs, by first position: [{job_id, facts (fields → values), done, command,
+--         is_unwanted}]
 --       2… position, stream, seq, type, data of archived events, positions rising by one
 -- Returns  {events put back, jobs put back}
 -- Atomic because it decides on what Redis knows at this moment: events at positions it has are skipped,
@@ -54,7 +55,7 @@ for _, j in ipairs(a.jobs) do
       redis.call('HSETNX', k.job, 'command', j.command)
       if not waits then redis.call('RPUSH', queue, j.job_id) end
     end
-    if a.thread.state == 'DELETED' then redis.call('HSET', k.job, 'cancel', '1') end  -- as the deletion did
+    if a.thread.state == 'DELETED' or j.is_unwanted then redis.call('HSET', k.job, 'cancel', '1') end  -- as a deletion did
     redis.call('PERSIST', thread)
     redis.call('PERSIST', events)
   end

@@ -15,7 +15,7 @@ from typing import Any, Final
 from pydantic.fields import FieldInfo
 
 from services.api import app, authentication, feed, jobs, schemas, sse
-from shared import keys, states
+from shared import keys, states, thread_log
 from shared.settings import PREFIX, Settings
 from tests.style.documents import PROTOCOL, SETTINGS
 from tests.style.sources import PRODUCT, ROOT, modules, name_of, parsed, text
@@ -65,6 +65,7 @@ def limits() -> str:
             f"{schemas.METADATA_BYTES_MAX // 1024} KiB of JSON,"
             f" {schemas.METADATA_DEPTH_MAX} levels deep",
         ),
+        ("participants of a thread", f"{thread_log.PARTICIPANTS_MAX}, beside its owner"),
         ("a request's body", f"{app.BODY_BYTES_MAX // 1024:,} KiB"),
         ("a token", f"{authentication.TOKEN_BYTES_MAX // 1024} KiB"),
         ("`sub`", f"{authentication.USER_CHARS_MAX} characters"),

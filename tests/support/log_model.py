@@ -19,11 +19,9 @@ class LogModel:
     queue_max: int
     attempts_max: int
     hand_overs_max: int
+    participants_max: int
     threads: dict[str, ModelThread] = field(default_factory=dict[str, ModelThread])
     jobs: dict[str, ModelJob] = field(default_factory=dict[str, ModelJob])
-    answers: dict[tuple[int, str, str], tuple[str, str]] = field(
-        default_factory=dict[tuple[int, str, str], tuple[str, str]]
-    )
     dirty: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
     woken: set[str] = field(default_factory=set[str])  # jobs whose worker was told to cancel
     partitions: list[ModelPartition] = field(init=False)
@@ -40,22 +38,16 @@ class LogModel:
         known = self.jobs.get(post.job_id)
         if known is not None and known.is_kept:
             return "ACCEPTED", post.job_id
-        place = (self._place(post.thread_id), post.user, post.key or "")
-        if post.key and place in self.answers:
-            fingerprint, job_id = self.answers[place]
-            return ("ACCEPTED", job_id) if fingerprint == post.fingerprint else ("MISMATCH", "")
         if refusal := self._refusal(post):
             return refusal, ""
         self._post(post)
-        if post.key:
-            self.answers[place] = (post.fingerprint, post.job_id)
         return "ACCEPTED", post.job_id
 
     def _refusal(self, post: Post) -> str:
         thread = self._kept(post.thread_id)
         if thread is None:
             return "" if post.create else "NO_THREAD"
-        if thread.owner != post.user or thread.is_gone:
+        if not thread.has(post.user) or thread.is_gone:
             return "NO_ACCESS"
         if thread.active and post.on_busy == "reject":
             return "BUSY"
@@ -187,36 +179,6 @@ class LogModel:
             self._end_unbegun(job)
         return job.status
 
-    def rename(self, thread_id: str, user: str, title: str) -> str:
-        thread = self._kept(thread_id)
-        if refusal := self._change_refusal(thread, user):
-            return refusal
-        assert thread is not None
-        thread.title = title
-        self._thread_event(thread, "thread.updated", title=title)
-        thread.expires = False
-        return "CHANGED"
-
-    def delete(self, thread_id: str, user: str) -> str:
-        thread = self._kept(thread_id)
-        if refusal := self._change_refusal(thread, user):
-            return refusal
-        assert thread is not None
-        thread.state = "DELETING"
-        for job_id in list(thread.queue):
-            self._end_unbegun(self.jobs[job_id])
-        if thread.active:
-            self._flag(self.jobs[thread.active])
-        self._thread_event(thread, "thread.deleted")
-        thread.expires = False
-        return "CHANGED"
-
-    @staticmethod
-    def _change_refusal(thread: ModelThread | None, user: str) -> str:
-        if thread is None:
-            return "NO_THREAD"
-        return "NO_ACCESS" if thread.owner != user or thread.is_gone else ""
-
     def _create(self, thread_id: str, owner: str) -> ModelThread:
         thread = self.threads[thread_id] = ModelThread(thread_id, owner)
         self._thread_event(thread, "thread.created", owner=owner)
@@ -265,7 +227,7 @@ class LogModel:
 
     def _mark_changed(self, thread: ModelThread) -> None:
         thread.changed = thread.position
-        self.dirty.add((thread.owner, thread.thread_id))
+        self.dirty |= {(user, thread.thread_id) for user in thread.listed_by}
 
     def partition_of(self, thread_id: str) -> ModelPartition:
         return self.partitions[self._place(thread_id)]

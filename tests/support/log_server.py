@@ -19,7 +19,6 @@ from shared.events import Done, ErrorRaised, FinalStatus, ThreadCreated, Token
 from shared.hot_state import HotState
 from shared.ids import new_job_id, new_message_id, new_thread_id, new_trace_id, partition_of_thread
 from shared.keys import ORCHESTRATORS, PERSISTERS, PartitionKeys
-from shared.log_protocol import Idempotency
 from shared.redis_client import Redis, connect
 from shared.retention import Retention
 from shared.thread_log import ThreadLog
@@ -105,7 +104,6 @@ class LogServer:
         *,
         on_busy: OnBusy = "enqueue",
         create: ThreadCreated | None = None,
-        idempotency: Idempotency | None = None,
     ) -> str:
         """Accept a message; the job that answers it."""
         accepted = await self.log.accept_job(
@@ -113,7 +111,6 @@ class LogServer:
             on_busy=on_busy,
             queue_max=QUEUE_MAX,
             create=create,
-            idempotency=idempotency,
         )
         return accepted.job_id
 

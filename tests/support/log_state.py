@@ -50,6 +50,9 @@ class ModelThread:
     owner: str
     state: str = "PENDING"
     title: str | None = None
+    participants: list[str] = field(default_factory=list[str])
+    reads: dict[str, int] = field(default_factory=dict[str, int])
+    left: list[str] = field(default_factory=list[str])  # since the last change was archived
     position: int = 0
     seq: int = 0
     changed: int = 0
@@ -65,6 +68,14 @@ class ModelThread:
     @property
     def is_gone(self) -> bool:
         return self.state in ("DELETING", "DELETED")
+
+    @property
+    def listed_by(self) -> set[str]:
+        """In whose lists it stands, or stood."""
+        return {self.owner, *self.participants, *self.left}
+
+    def has(self, user: str) -> bool:
+        return user == self.owner or user in self.participants
 
     def advance(self, state: str) -> None:
         if may_advance(THREAD_STATES, self.state, state):
@@ -92,5 +103,3 @@ class Post:
     user: str
     on_busy: OnBusy = "enqueue"
     create: bool = False
-    key: str | None = None
-    fingerprint: str = ""

@@ -13,6 +13,7 @@ from typing import Any
 
 from shared.keys import ORCHESTRATORS, PERSISTERS, PartitionKeys
 from shared.redis_client import Redis
+from shared.thread_log import READ
 from tests.support.log_model import LogModel
 from tests.support.log_state import ModelJob, ModelPartition, ModelThread
 
@@ -49,6 +50,8 @@ def _model_thread(thread: ModelThread | None) -> View | None:
         "owner": thread.owner,
         "state": thread.state,
         "title": thread.title or "",
+        "participants": "\n".join(thread.participants),
+        "reads": dict(thread.reads),
         "position": thread.position,
         "seq": thread.seq,
         "changed": thread.changed,
@@ -133,11 +136,16 @@ def _thread(fields: Any, queue: Any, entries: Any, ttl: int, events_ttl: int) ->
         return None
     if entries:
         assert (ttl > 0) == (events_ttl > 0), "a thread and its events leave together"
-    texts = _texts(fields, ("owner", "state", "title", "active"))
+    texts = _texts(fields, ("owner", "state", "title", "participants", "active"))
     numbers = _numbers(fields, ("position", "seq", "changed", "archived", "processing"))
     return {
         **texts,
         **numbers,
+        "reads": {
+            name.decode().removeprefix(READ): int(position)
+            for name, position in fields.items()
+            if name.startswith(READ.encode())
+        },
         "queue": [job_id.decode() for job_id in queue],
         "expires": ttl > 0,
         "events": [(int(entry.split(b"-")[0]), *_place(row)) for entry, row in entries],

@@ -92,7 +92,8 @@ class RetentionModel:
         thread.archived = max(thread.archived, position)
         is_deleting = thread.state == "DELETING"
         if position >= thread.changed:
-            self.log.dirty.discard((thread.owner, thread_id))
+            self.log.dirty -= {(user, thread_id) for user in thread.listed_by}
+            thread.left = []
             thread.advance("DELETED" if is_deleting else "ACTIVE")
         elif not is_deleting:
             thread.advance("ACTIVE")

@@ -11,8 +11,8 @@ from services.api.feed import Feed
 from services.api.jobs import JobsOfUser
 from services.api.post_message import Asking, Question
 from services.api.schemas import AcceptedView
-from services.api.sse import event_stream, job_stream
-from shared.log_protocol import Idempotency
+from services.api.sse import Viewer, event_stream, job_stream
+from shared.idempotency import Idempotency
 
 
 class Answers:
@@ -34,5 +34,6 @@ class Answers:
             )
             return Response(view, status_code=202, headers=location)
         job = await self._jobs.get(caller.user, accepted.job_id)
-        events = job_stream(self._feed, job, after=0, until=caller.expires_at)
+        viewer = Viewer(caller, lambda: self._jobs.may_follow(caller.user, job))
+        events = job_stream(self._feed, job, after=0, viewer=viewer)
         return event_stream(events, headers=location)

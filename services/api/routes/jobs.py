@@ -25,7 +25,7 @@ from services.api.schemas import (
     JobStatusView,
     JobView,
 )
-from services.api.sse import event_stream, job_stream
+from services.api.sse import Viewer, event_stream, job_stream
 from shared.codec import Record, decode_event, json_page
 from shared.events import Done, ErrorRaised
 from shared.hot_state import Job
@@ -105,7 +105,8 @@ async def job_events(
     job = await jobs.reached(request.user.user, job_id, wanted.after)
     if wanted.format == "json":
         return _page(job, wanted, await jobs.page(job, after=wanted.after, limit=wanted.limit))
-    events = job_stream(feed, job, after=wanted.after, until=request.user.expires_at)
+    viewer = Viewer(request.user, lambda: jobs.may_follow(request.user.user, job))
+    events = job_stream(feed, job, after=wanted.after, viewer=viewer)
     return cast("Any", event_stream(events))
 
 

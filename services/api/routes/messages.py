@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from litestar import Request, Response, get, post
+from litestar import Request, Response, delete, get, post
 from litestar.di import NamedDependency
 from litestar.openapi import ResponseSpec
 from litestar.params import FromPath, JSONBody, QueryParameter, SkipValidation
@@ -15,7 +15,13 @@ from services.api.routes.answers import Answers
 from services.api.routes.documented import EVENT_STREAM, refusals
 from services.api.routes.json_bodies import takes_json
 from services.api.routes.parameters import IdempotencyKey
-from services.api.schemas import AcceptedView, MessagePage, MessageView, PostMessage
+from services.api.schemas import (
+    AcceptedView,
+    MessagePage,
+    MessageStateView,
+    MessageView,
+    PostMessage,
+)
 from shared.states import MessageState
 from shared.transcript import Message
 
@@ -44,7 +50,9 @@ async def post_message(
     answers: NamedDependency[SkipValidation[Answers]],
     idempotency_key: IdempotencyKey = None,
 ) -> Response[Any]:
-    question = Question(data.content, thread_id, data.agent, data.metadata, data.on_busy)
+    question = Question(
+        data.content, thread_id, data.agent, data.metadata, data.on_busy, data.replaces
+    )
     named = idempotency_of(idempotency_key, "post_message", data, thread_id=thread_id)
     return await answers.to(request.user, question, named, stream=data.stream)
 
@@ -72,10 +80,40 @@ async def list_messages(
     )
 
 
+@get(
+    "/v1/threads/{thread_id:str}/messages/{message_id:str}",
+    summary="Get a message",
+    responses=refusals("not_found", "archive_unavailable"),
+)
+async def get_message(
+    request: Request[Any, Any, Any],
+    thread_id: FromPath[str],
+    message_id: FromPath[str],
+    messages: NamedDependency[SkipValidation[Messages]],
+) -> MessageView:
+    return view_of(*await messages.get(request.user.user, thread_id, message_id))
+
+
+@delete(
+    "/v1/threads/{thread_id:str}/messages/{message_id:str}",
+    status_code=200,
+    summary="Delete a message; a job that is still at it is cancelled",
+    responses=refusals("not_found", "not_the_owner", "archive_unavailable"),
+)
+async def delete_message(
+    request: Request[Any, Any, Any],
+    thread_id: FromPath[str],
+    message_id: FromPath[str],
+    messages: NamedDependency[SkipValidation[Messages]],
+) -> MessageStateView:
+    state = await messages.delete(request.user.user, thread_id, message_id)
+    return MessageStateView(message_id=message_id, state=state)
+
+
 def view_of(message: Message, state: MessageState) -> MessageView:
     return MessageView.model_validate(
         {name: getattr(message, name) for name in message.__slots__} | {"state": state}
     )
 
 
-HANDLERS = [post_message, list_messages]
+HANDLERS = [post_message, list_messages, get_message, delete_message]

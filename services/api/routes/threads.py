@@ -11,18 +11,19 @@ from litestar.response import Stream
 
 from services.api.cursors import ThreadCursor
 from services.api.feed import Feed
+from services.api.messages import Messages
 from services.api.post_message import check_agent, idempotency_of
 from services.api.problems import BadRequest
 from services.api.queries import ThreadQuery
 from services.api.routes.documented import EVENT_STREAM, refusals
 from services.api.routes.json_bodies import takes_json
 from services.api.routes.parameters import IdempotencyKey, event_place
-from services.api.schemas import CreateThread, ThreadPage, ThreadView, UpdateThread
-from services.api.sse import event_stream, thread_stream
+from services.api.routes.thread_views import ThreadViews
+from services.api.schemas import CreateThread, ReadThread, ThreadPage, ThreadView, UpdateThread
+from services.api.sse import Viewer, event_stream, thread_stream
 from services.api.threads import Threads
 from shared.agents import Agent
 from shared.events import ThreadStatus, ThreadUpdated
-from shared.thread_log import Thread
 from shared.times import utc_now
 
 Limit = Annotated[int, QueryParameter(ge=1, le=100)]
@@ -51,6 +52,7 @@ async def create_thread(
     data: JSONBody[CreateThread],
     threads: NamedDependency[SkipValidation[Threads]],
     agents: NamedDependency[SkipValidation[dict[str, Agent]]],
+    views: NamedDependency[SkipValidation[ThreadViews]],
     idempotency_key: IdempotencyKey = None,
 ) -> Response[ThreadView]:
     check_agent(agents, data.agent)
@@ -62,7 +64,7 @@ async def create_thread(
         idempotency=idempotency_of(idempotency_key, "create_thread", data),
     )
     location = {"Location": f"/v1/threads/{thread.thread_id}"}
-    return Response(view_of(thread), headers=location)
+    return Response(views.new(thread), headers=location)
 
 
 @get(
@@ -75,10 +77,11 @@ async def list_threads(
     request: Request[Any, Any, Any],
     threads: NamedDependency[SkipValidation[Threads]],
     wanted: NamedDependency[SkipValidation[ThreadQuery]],
+    views: NamedDependency[SkipValidation[ThreadViews]],
 ) -> ThreadPage:
     page, following = await threads.list(request.user.user, wanted)
     return ThreadPage(
-        items=[view_of(thread) for thread in page],
+        items=await views.many(request.user.user, page),
         next_cursor=following.encode() if following else None,
     )
 
@@ -92,33 +95,37 @@ async def get_thread(
     request: Request[Any, Any, Any],
     thread_id: FromPath[str],
     threads: NamedDependency[SkipValidation[Threads]],
+    views: NamedDependency[SkipValidation[ThreadViews]],
 ) -> ThreadView:
-    return view_of(await threads.get(request.user.user, thread_id))
+    return await views.one(request.user.user, await threads.get(request.user.user, thread_id))
 
 
 @patch(
     "/v1/threads/{thread_id:str}",
     summary="Rename, re-label or archive a thread",
     guards=[takes_json],
-    responses=refusals("not_found", "nothing_to_change", "archive_unavailable", body=True),
+    responses=refusals(
+        "not_found", "not_the_owner", "nothing_to_change", "archive_unavailable", body=True
+    ),
 )
 async def update_thread(
     request: Request[Any, Any, Any],
     thread_id: FromPath[str],
     data: JSONBody[UpdateThread],
     threads: NamedDependency[SkipValidation[Threads]],
+    views: NamedDependency[SkipValidation[ThreadViews]],
 ) -> ThreadView:
     changes = data.model_dump(exclude_none=True)
     if not changes:
         raise BadRequest("nothing_to_change", "Give a title, metadata or a status.")
     event = ThreadUpdated(thread_id=thread_id, at=utc_now(), **changes)
-    return view_of(await threads.update(request.user.user, event))
+    return await views.one(request.user.user, await threads.update(request.user.user, event))
 
 
 @delete(
     "/v1/threads/{thread_id:str}",
     summary="Delete a thread; its jobs are cancelled first",
-    responses=refusals("not_found", "archive_unavailable"),
+    responses=refusals("not_found", "not_the_owner", "archive_unavailable"),
 )
 async def delete_thread(
     request: Request[Any, Any, Any],
@@ -145,22 +152,26 @@ async def thread_events(
     place: NamedDependency[SkipValidation[int]],
 ) -> Stream:
     thread = await threads.reached(request.user.user, thread_id, place)
-    return event_stream(thread_stream(feed, thread, after=place, until=request.user.expires_at))
+    viewer = Viewer(request.user, lambda: threads.may_follow(request.user.user, thread_id))
+    return event_stream(thread_stream(feed, thread, after=place, viewer=viewer))
 
 
-def view_of(thread: Thread) -> ThreadView:
-    return ThreadView(
-        thread_id=thread.thread_id,
-        title=thread.title,
-        agent=thread.agent,
-        metadata=thread.metadata,
-        status=thread.status,
-        state=thread.state,
-        active_job_id=thread.active_job_id,
-        last_position=thread.position,
-        created_at=thread.created_at,
-        updated_at=thread.updated_at,
-    )
+@post(
+    "/v1/threads/{thread_id:str}/read",
+    status_code=200,
+    summary="Say that everything up to a message has been read",
+    guards=[takes_json],
+    responses=refusals("not_found", "archive_unavailable", body=True),
+)
+async def read_thread(
+    request: Request[Any, Any, Any],
+    thread_id: FromPath[str],
+    data: JSONBody[ReadThread],
+    messages: NamedDependency[SkipValidation[Messages]],
+    views: NamedDependency[SkipValidation[ThreadViews]],
+) -> ThreadView:
+    thread = await messages.read(request.user.user, thread_id, data.message_id)
+    return await views.one(request.user.user, thread)
 
 
 HANDLERS = [
@@ -169,5 +180,6 @@ HANDLERS = [
     get_thread,
     update_thread,
     delete_thread,
+    read_thread,
     thread_events,
 ]

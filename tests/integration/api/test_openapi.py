@@ -31,6 +31,9 @@ SURFACE = {
     "/v1/threads/{thread_id}": {"get", "patch", "delete"},
     "/v1/threads/{thread_id}/events": {"get"},
     "/v1/threads/{thread_id}/messages": {"get", "post"},
+    "/v1/threads/{thread_id}/messages/{message_id}": {"get", "delete"},
+    "/v1/threads/{thread_id}/read": {"post"},
+    "/v1/threads/{thread_id}/participants/{user}": {"put", "delete"},
 }
 PROBLEM = {"$ref": "#/components/schemas/Problem"}
 ASSET = re.compile(r"""(?:src|href)\s*=\s*["']([^"']+)["']""")

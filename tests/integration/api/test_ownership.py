@@ -21,6 +21,7 @@ BODIES: dict[str, Any] = {
     "/v1/jobs": {"query": "hi", "thread_id": "{thread_id}"},
     "/v1/threads/{thread_id}": {"title": "mine now"},
     "/v1/threads/{thread_id}/messages": {"content": "hi"},
+    "/v1/threads/{thread_id}/read": {"message_id": "{message_id}"},
 }
 QUERIES = ["", "after=1", "after=0", "format=json", "before={message_id}", "limit=5"]
 KEYS = [{}, {"Idempotency-Key": "k"}, {"Last-Event-ID": "1"}]
@@ -80,6 +81,7 @@ async def test_anothers_thing_is_no_thing(
         "thread_id": command.thread_id,
         "job_id": command.job_id,
         "message_id": command.message_id,
+        "user": f"{user}-stranger",
     }
     before = await worker.records(command.thread_id)
     if where == "archive":

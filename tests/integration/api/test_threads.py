@@ -28,10 +28,13 @@ async def test_create(client: Client, user: str) -> None:
     assert made["created_at"].endswith("Z")
     assert made == body | {
         "thread_id": made["thread_id"],
+        "owner": user,
+        "participants": [],
         "status": "active",
         "state": "PENDING",
         "active_job_id": None,
         "last_position": 1,
+        "unread_count": 0,
         "created_at": made["created_at"],
         "updated_at": made["created_at"],
     }

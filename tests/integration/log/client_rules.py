@@ -9,12 +9,35 @@ from hypothesis import strategies as st
 from hypothesis.stateful import MultipleResults, initialize, multiple, precondition, rule
 
 from shared.commands import RunJob
-from shared.errors import IdempotencyMismatch, NotFound, QueueFull, ThreadBusy
-from shared.events import ThreadCreated, ThreadDeleted, ThreadUpdated
+from shared.errors import (
+    NotFound,
+    NotTheOwner,
+    OwnerStays,
+    QueueFull,
+    ThreadBusy,
+    ThreadCrowded,
+)
+from shared.events import (
+    MessageDeleted,
+    ParticipantJoined,
+    ParticipantLeft,
+    ThreadCreated,
+    ThreadDeleted,
+    ThreadRead,
+    ThreadUpdated,
+)
 from shared.ids import partition_of_thread
-from shared.log_protocol import Idempotency, ThreadNotLoaded
+from shared.log_protocol import ThreadNotLoaded
 from shared.thread_log import Thread
-from tests.integration.log.driven_log import PARTITIONS, THREADS, DrivenLog, posts, threads, users
+from tests.integration.log.driven_log import (
+    PARTITIONS,
+    THREADS,
+    DrivenLog,
+    guests,
+    posts,
+    threads,
+    users,
+)
 from tests.support.log_server import AT, QUEUE_MAX
 from tests.support.log_state import Post
 
@@ -23,13 +46,14 @@ REFUSALS: dict[type[Exception], str] = {
     NotFound: "NO_ACCESS",
     ThreadBusy: "BUSY",
     QueueFull: "FULL",
-    IdempotencyMismatch: "MISMATCH",
+    NotTheOwner: "NOT_OWNER",
+    OwnerStays: "OWNER_STAYS",
+    ThreadCrowded: "CROWDED",
 }
 post_options = st.fixed_dictionaries(
     {
         "on_busy": st.sampled_from(["enqueue", "enqueue", "reject", "interrupt"]),
         "create": st.sampled_from([True, True, False]),
-        "key": st.sampled_from([None, None, "k1", "k2"]),
         "content": st.sampled_from(["a", "line\nbreak"]),
     }
 )
@@ -72,8 +96,6 @@ class ClientRules(DrivenLog):
             user=user,
             on_busy=options["on_busy"],
             create=options["create"] and (known is None or known.is_kept),
-            key=options["key"],
-            fingerprint=f"{thread} {options['content']}",
         )
         self.commands[post.job_id] = self._command(post, options["content"])
         answer = self.model.accept(post)
@@ -97,7 +119,6 @@ class ClientRules(DrivenLog):
             on_busy=post.on_busy,
             queue_max=QUEUE_MAX,
             create=created if post.create else None,
-            idempotency=Idempotency(post.key, post.fingerprint) if post.key else None,
         )
         code, accepted = self._answer(call, "ACCEPTED")
         return code, accepted.job_id if accepted else ""
@@ -126,6 +147,29 @@ class ClientRules(DrivenLog):
             self.model.rename(thread, user, title) if title else self.model.delete(thread, user)
         )
 
+    @rule(thread=threads, user=users, guest=guests, joins=st.booleans())
+    def invite_or_part(self, thread: str, user: str, guest: str, joins: bool) -> None:
+        kind, does = (
+            (ParticipantJoined, self.model.invite) if joins else (ParticipantLeft, self.model.part)
+        )
+        event = kind(thread_id=thread, at=AT, user=guest)
+        code, _ = self._answer(self.server.threads.change_thread(user, event), "CHANGED")
+        assert code == does(thread, user, guest)
+
+    @rule(thread=threads, user=guests, upto=st.integers(1, 9))
+    def read(self, thread: str, user: str, upto: int) -> None:
+        event = ThreadRead(thread_id=thread, at=AT, user=user, message_id="msg_1", upto=upto)
+        code, _ = self._answer(self.server.threads.change_thread(user, event), "CHANGED")
+        assert code == self.model.read(thread, user, upto)
+
+    @rule(post=posts, user=users)
+    def delete_message(self, post: Post, user: str) -> None:
+        event = MessageDeleted(
+            thread_id=post.thread_id, at=AT, message_id="msg_1", job_id=post.job_id, user=user
+        )
+        code, _ = self._answer(self.server.threads.change_thread(user, event), "CHANGED")
+        assert code == self.model.delete_message(post.thread_id, user, post.job_id)
+
     @precondition(DrivenLog.has_let_go)
     @rule(thread=threads)
     def load(self, thread: str) -> None:
@@ -139,6 +183,8 @@ class ClientRules(DrivenLog):
             state="DELETED" if known.state == "DELETED" else "ACTIVE",
             status="active",
             title=known.title,
+            participants=tuple(known.participants),
+            reads=known.reads,
             agent=None,
             created_at=AT,
             updated_at=AT,

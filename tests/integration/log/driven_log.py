@@ -15,11 +15,11 @@ from typing import Any, ClassVar, TypeVar
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant
 
-from shared import event_log, retention
+from shared import event_log, retention, thread_log
 from shared.codec import Record
 from shared.ids import partition_of, partition_of_thread
 from tests.support.event_history import check_thread_history
-from tests.support.log_model import LogModel
+from tests.support.log_changes import ChangingModel
 from tests.support.log_server import (
     ATTEMPTS_MAX,
     QUEUE_MAX,
@@ -33,7 +33,7 @@ from tests.support.retention_model import RetentionModel
 
 PARTITIONS = 2
 THREADS = (f"thr_{4:032x}", f"thr_{5:032x}", f"thr_{8:032x}")  # in partitions 0, 0 and 1
-USERS = ("alice", "bob")
+USERS = ("alice", "bob", "carol")
 Result = TypeVar("Result")
 
 posts = Bundle("posts")  # every message that was accepted
@@ -42,6 +42,7 @@ workers = Bundle("workers")  # every lease there ever was, superseded ones too
 batches = Bundle("batches")  # every batch a persister ever read
 threads = st.sampled_from((THREADS[0], *THREADS))
 users = st.sampled_from(("alice", "alice", "alice", "bob"))
+guests = st.sampled_from(USERS)
 partitions = st.integers(0, PARTITIONS - 1)
 
 
@@ -53,11 +54,12 @@ class DrivenLog(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.model = LogModel(
+        self.model = ChangingModel(
             PARTITIONS,
             queue_max=QUEUE_MAX,
             attempts_max=ATTEMPTS_MAX,
             hand_overs_max=event_log.HAND_OVERS_MAX,
+            participants_max=thread_log.PARTICIPANTS_MAX,
         )
         self.retention = RetentionModel(self.model, retention.THREAD_EVENTS_KEPT)
 

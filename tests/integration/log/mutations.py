@@ -16,6 +16,7 @@ from tests.integration.log import test_late_repeats as repeats
 from tests.integration.log import test_retention as retention
 from tests.integration.log import test_threads as threads
 from tests.integration.log.letter_mutations import LETTER_MUTATIONS
+from tests.integration.log.participant_mutations import KEY_MUTATIONS, PARTICIPANT_MUTATIONS
 
 Guard = Callable[..., Awaitable[None]]
 FENCE = "j[1] ~= ARGV[5] or j[2] ~= ARGV[6]"
@@ -169,13 +170,11 @@ MUTATIONS: dict[str, list[tuple[str, str, Guard]]] = {
             "if false then",
             accept.test_accept_sent_again_posts_once,
         ),
-        ("if seen[1] then", "if false then", accept.test_the_same_key_gets_the_first_answer),
         (
-            "if seen[1] ~= a.fingerprint then",
-            "if false then",
-            accept.test_the_same_key_with_another_body_is_refused,
+            "owner and (is_stranger or ",
+            "owner and (",
+            accept.test_somebody_elses_thread_is_not_found,
         ),
-        ("owner ~= a.user or ", "", accept.test_somebody_elses_thread_is_not_found),
         (
             "state == 'DELETING' or state == 'DELETED'",
             "false",
@@ -216,7 +215,8 @@ MUTATIONS: dict[str, list[tuple[str, str, Guard]]] = {
             "local REQUESTS = 1",
             repeats.test_a_change_does_not_win_over_a_later_one,
         ),
-        ("t[1] ~= a.user or ", "", threads.test_a_change_of_somebody_elses_thread_is_not_found),
+        ("if is_stranger or ", "if ", threads.test_a_change_of_somebody_elses_thread_is_not_found),
+        *PARTICIPANT_MUTATIONS,
         (
             "redis.call('PERSIST', thread)",
             "",
@@ -292,4 +292,5 @@ MUTATIONS: dict[str, list[tuple[str, str, Guard]]] = {
         ),
     ],
     **LETTER_MUTATIONS,
+    **KEY_MUTATIONS,
 }

@@ -8,13 +8,11 @@ from typing import Any
 import pytest
 
 from shared.codec import decode_event
-from shared.errors import IdempotencyMismatch, NotFound, QueueFull, ThreadBusy
+from shared.errors import NotFound, QueueFull, ThreadBusy
 from shared.events import MessagePosted, ThreadCreated, ThreadDeleted
 from shared.ids import new_thread_id
-from shared.log_protocol import Idempotency, ThreadNotLoaded
+from shared.log_protocol import ThreadNotLoaded
 from tests.support.log_server import AT, QUEUE_MAX, ChannelEar, LogServer, RepeatingRedis, token
-
-KEY = Idempotency("key", "body")
 
 
 async def queue_of(server: LogServer, thread: str) -> list[str]:
@@ -59,38 +57,6 @@ async def test_accept_sent_again_posts_once(server: LogServer, redis: RepeatingR
     await server.post(server.command(thread), on_busy="reject")
     assert await server.history(thread) == ["thread.created", "message.posted"]
     assert await redis.xlen(server.keys(thread).commands) == 1
-
-
-async def test_the_same_key_gets_the_first_answer(server: LogServer) -> None:
-    thread = await server.thread()
-    first = await server.post(server.command(thread), idempotency=KEY)
-    again = await server.post(server.command(thread), on_busy="reject", idempotency=KEY)
-    assert again == first
-    assert await server.history(thread) == ["thread.created", "message.posted"]
-
-
-async def test_the_same_key_with_another_body_is_refused(server: LogServer) -> None:
-    thread = await server.thread()
-    await server.post(server.command(thread), idempotency=KEY)
-    with pytest.raises(IdempotencyMismatch):
-        await server.post(server.command(thread), idempotency=Idempotency("key", "other body"))
-    assert await server.history(thread) == ["thread.created", "message.posted"]
-
-
-async def test_keys_of_two_users_do_not_meet(server: LogServer) -> None:
-    """Nor do a user and a key that read the same when joined."""
-    one, other = await server.thread("a:b"), await server.thread("a")
-    first = await server.post(server.command(one, user="a:b"), idempotency=Idempotency("c", "body"))
-    second = await server.post(
-        server.command(other, user="a"), idempotency=Idempotency("b:c", "body")
-    )
-    assert first != second
-
-
-async def test_an_answer_is_kept_for_a_day(server: LogServer) -> None:
-    await server.post(server.command(await server.thread()), idempotency=KEY)
-    name = server.keys("").idempotency("alice", "key")
-    assert 86_000 < await server.redis.ttl(name) <= 86_400
 
 
 @pytest.mark.parametrize(("user", "error"), [("alice", ThreadNotLoaded), ("bob", ThreadNotLoaded)])

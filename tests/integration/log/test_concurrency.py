@@ -13,8 +13,8 @@ import pytest
 from shared.errors import IdempotencyMismatch
 from shared.event_log import Append, Lease
 from shared.events import ThreadCreated
-from shared.ids import thread_id_for_key
-from shared.log_protocol import Idempotency
+from shared.idempotency import Claims, Idempotency, Plan
+from shared.ids import new_thread_id
 from shared.redis_client import connect
 from tests.support.event_history import check_thread_history
 from tests.support.log_server import AT, LogServer, done, token
@@ -102,14 +102,14 @@ async def test_a_waiting_job_is_cancelled_or_begun_never_both(crowd: LogServer) 
 
 
 async def post_with_key(server: LogServer, key: str, body: str) -> str:
-    thread = thread_id_for_key("alice", key)
-    created = ThreadCreated(thread_id=thread, at=AT, owner="alice")
+    claims, mine = Claims(server.redis, PARTITIONS), Plan.new(new_thread_id(), PARTITIONS)
     try:
-        return await server.post(
-            server.command(thread), create=created, idempotency=Idempotency(key, body)
-        )
+        plan = await claims.claim("alice", Idempotency(key, body), mine)
     except IdempotencyMismatch:
         return "MISMATCH"
+    created = ThreadCreated(thread_id=plan.thread_id, at=AT, owner="alice")
+    command = server.command(plan.thread_id).model_copy(update={"job_id": plan.job_id})
+    return await server.post(command, create=created)
 
 
 async def test_a_key_makes_one_command_however_many_send_it(crowd: LogServer) -> None:

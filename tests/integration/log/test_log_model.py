@@ -21,6 +21,7 @@ EXAMPLES_MAX = 80
 STEPS_MAX = 50
 ROUNDS_MAX = 200
 HAND_OVERS_MAX = 2  # few enough to meet the bound
+PARTICIPANTS_MAX = 1
 SETTINGS = settings(
     max_examples=EXAMPLES_MAX,
     stateful_step_count=STEPS_MAX,
@@ -62,6 +63,7 @@ def attached(
 ) -> Iterator[None]:
     """The machine's server, with a stream per thread that is cut early and exactly."""
     monkeypatch.setattr("shared.event_log.HAND_OVERS_MAX", HAND_OVERS_MAX)
+    monkeypatch.setattr("shared.thread_log.PARTICIPANTS_MAX", PARTICIPANTS_MAX)
     with asyncio.Runner() as runner:
         redis = connect_repeating(redis_url)
         LogMachine.attach(runner, redis)

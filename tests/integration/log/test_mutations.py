@@ -62,8 +62,10 @@ async def test_without_the_mechanism(
     cut_to_the_letter: int,
     calls: Calls,
     valkey_server: Server,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     given = {
+        "monkeypatch": monkeypatch,
         "valkey_server": valkey_server,
         "server": server,
         "redis": redis,

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from shared.errors import IdempotencyMismatch, NotFound
+from shared.errors import NotFound
 from shared.events import ThreadCreated, ThreadDeleted, ThreadUpdated
 from shared.ids import new_thread_id
-from shared.log_protocol import Idempotency, ThreadNotLoaded
+from shared.log_protocol import ThreadNotLoaded
 from tests.support.log_server import (
     AT,
     IDLE_TTL_SECONDS,
@@ -40,16 +40,6 @@ async def test_create_sent_again_answers_with_the_first_time(server: LogServer) 
     again = ThreadCreated(thread_id=thread, at=LATER, owner="alice")
     assert await server.threads.create_thread(again) == AT
     assert await server.history(thread) == ["thread.created"]
-
-
-async def test_create_with_a_key_tells_another_body(server: LogServer) -> None:
-    created = ThreadCreated(thread_id=new_thread_id(), at=AT, owner="alice")
-    key = Idempotency("key", "body")
-    assert await server.threads.create_thread(created, idempotency=key) == AT
-    again = created.model_copy(update={"at": LATER})
-    assert await server.threads.create_thread(again, idempotency=key) == AT
-    with pytest.raises(IdempotencyMismatch):
-        await server.threads.create_thread(created, idempotency=Idempotency("key", "other"))
 
 
 async def test_a_change_is_an_event_and_a_new_value(server: LogServer) -> None:

@@ -19,7 +19,7 @@ from tests.integration.persister.writer import LIFE
 from tests.unit.persister.histories import History, Placed, deliveries, histories
 
 EXAMPLES_MAX = 60
-EMPTY = text("TRUNCATE events, threads, messages, jobs, checkpoints")
+EMPTY = text("TRUNCATE events, threads, messages, jobs, participants, checkpoints")
 
 
 class Database:

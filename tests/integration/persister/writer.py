@@ -13,15 +13,13 @@ from shared.events import (
     Done,
     FinalStatus,
     ThreadCreated,
-    ThreadDeleted,
-    ThreadUpdated,
     Token,
 )
 from shared.hot_state import HotState
 from shared.ids import new_job_id, new_message_id, new_thread_id, new_trace_id, partition_of_thread
 from shared.keys import ORCHESTRATORS, PartitionKeys
 from shared.redis_client import Redis
-from shared.thread_log import ThreadLog
+from shared.thread_log import Change, ThreadLog
 from shared.times import utc_now
 
 PARTITIONS = 2
@@ -129,7 +127,7 @@ class Writer:
         await self.answer(command, texts)
         return command
 
-    async def change(self, event: ThreadUpdated | ThreadDeleted) -> None:
+    async def change(self, event: Change) -> None:
         await self._thread_log.change_thread(USER, event)
 
     async def write(self, record: Record, thread_id: str) -> str:

@@ -12,10 +12,14 @@ from shared.codec import Record, encode
 from shared.events import (
     Done,
     FinalStatus,
+    MessageDeleted,
     MessagePosted,
+    ParticipantJoined,
+    ParticipantLeft,
     Started,
     ThreadCreated,
     ThreadDeleted,
+    ThreadRead,
     ThreadUpdated,
     Token,
     Usage,
@@ -68,6 +72,22 @@ def thread_histories(draw: st.DrawFn, number: int) -> History:
             changes["status"] = draw(st.sampled_from([None, "active", "archived"]))
             update = ThreadUpdated(thread_id=history.thread_id, at=history.now, **changes)
             history.tell(update)
+        if draw(st.booleans()):
+            name = draw(st.sampled_from(["msg", "reply"]))
+            deleted = MessageDeleted(
+                thread_id=history.thread_id,
+                at=history.now,
+                message_id=f"{name}_{number}_{job}",
+                job_id=f"job_{number}_{job}",
+                user="somebody",
+            )
+            history.tell(deleted)
+        for guest in draw(st.lists(st.sampled_from(["eve", "zoë"]), max_size=2)):
+            change = draw(st.sampled_from([ParticipantJoined, ParticipantLeft]))
+            history.tell(change(thread_id=history.thread_id, at=history.now, user=guest))
+            upto = draw(st.integers(1, len(history.records)))
+            read = {"user": guest, "message_id": f"msg_{number}_{job}", "upto": upto}
+            history.tell(ThreadRead(thread_id=history.thread_id, at=history.now, **read))
     if draw(st.booleans()):
         history.tell(ThreadDeleted(thread_id=history.thread_id, at=history.now))
     return history

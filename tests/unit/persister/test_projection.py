@@ -14,15 +14,18 @@ from shared.errors import CodecError
 from shared.events import (
     Done,
     MessagePosted,
+    ParticipantJoined,
+    ParticipantLeft,
     Started,
     ThreadCreated,
     ThreadDeleted,
+    ThreadRead,
     ThreadUpdated,
     Token,
     UnknownEvent,
 )
 from shared.projection import Progress, Projection, Row, key_of, merge
-from shared.read_model import PROJECTED, Merge, jobs, messages, threads
+from shared.read_model import PROJECTED, Merge, jobs, messages, participants, threads
 from tests.unit.persister.histories import History, Placed, deliveries, histories
 
 AT = "2026-01-02T03:04:05.678Z"
@@ -171,6 +174,30 @@ def test_an_empty_title_is_none() -> None:
 def test_a_deletion_is_remembered() -> None:
     row = project(ThreadDeleted(thread_id="t", at=AT)).rows[threads]["t"]
     assert row["deleted_at"] == TIME
+
+
+def test_the_last_word_says_whether_a_participant_is_in() -> None:
+    projection = Projection()
+    for position, kind in ((4, ParticipantLeft), (7, ParticipantJoined), (2, ParticipantJoined)):
+        projection.add("t", position, kind(thread_id="t", at=AT, user="bob"))
+    assert projection.rows[participants]["t bob"] == {
+        "participant_id": "t bob",
+        "thread_id": "t",
+        "user_id": "bob",
+        "present": True,
+        "present_position": 7,
+        "read_position": 7,
+    }
+    assert projection.rows[threads]["t"]["updated_at"] == TIME
+
+
+def test_reading_goes_onward_and_does_not_touch_the_thread() -> None:
+    projection = Projection()
+    for position, upto in ((9, 8), (7, 3)):
+        read = ThreadRead(thread_id="t", at=AT, user="bob", message_id="m", upto=upto)
+        projection.add("t", position, read)
+    assert projection.rows[participants]["t bob"]["read_position"] == 8
+    assert projection.rows[threads] == {}
 
 
 def test_other_events_are_not_projected() -> None:

@@ -70,6 +70,10 @@ FIELDS: dict[Any, dict[str, Any]] = {
     },
     known.ThreadUpdated: {**thread, "title": maybe_text, "metadata": st.none() | metadata},
     known.ThreadDeleted: thread,
+    known.ParticipantJoined: {**thread, "user": text},
+    known.ParticipantLeft: {**thread, "user": text},
+    known.MessageDeleted: {**thread, "message_id": text, "job_id": text, "user": text},
+    known.ThreadRead: {**thread, "user": text, "message_id": text, "upto": counts},
     known.MessagePosted: {**thread, **posted},
 }
 some_event = st.one_of([st.builds(model, **fields) for model, fields in FIELDS.items()])

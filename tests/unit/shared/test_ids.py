@@ -19,7 +19,6 @@ from shared.ids import (
     new_trace_id,
     partition_of,
     partition_of_thread,
-    thread_id_for_key,
 )
 from shared.settings import PARTITIONS_MAX
 
@@ -79,18 +78,6 @@ def test_threads_spread_over_the_partitions() -> None:
     for _ in range(8000):
         counts[partition_of_thread(new_thread_id(), 8)] += 1
     assert min(counts) > 800
-
-
-@unhurried
-@given(st.text(max_size=8), st.text(max_size=8), st.text(max_size=8), st.text(max_size=8))
-def test_a_user_and_a_key_name_one_thread(user: str, key: str, other: str, other_key: str) -> None:
-    thread = thread_id_for_key(user, key)
-    assert is_thread_id(thread)
-    assert (thread == thread_id_for_key(other, other_key)) == ((user, key) == (other, other_key))
-
-
-def test_a_user_and_a_key_are_not_merely_joined() -> None:
-    assert thread_id_for_key("a:b", "c") != thread_id_for_key("a", "b:c")
 
 
 @pytest.mark.parametrize("check", [is_thread_id, is_job_id, is_message_id])
