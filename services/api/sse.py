@@ -7,10 +7,11 @@ second.
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractContextManager
+from collections.abc import AsyncIterator, Callable, Generator
+from contextlib import AbstractContextManager, contextmanager
 from operator import attrgetter
 from typing import Final
 
@@ -62,7 +63,7 @@ async def _stream(
     last: str,
     until: int,
 ) -> AsyncIterator[bytes]:
-    with following as follower:
+    with following as follower, _ending(follower, until):
         while time.time() < until:
             records = await follower.next()
             if records:
@@ -77,6 +78,17 @@ async def _stream(
             else:
                 yield PING
     yield reconnect_frame()
+
+
+@contextmanager
+def _ending(follower: Follower, until: int) -> Generator[None]:
+    """The follower ends with the caller's token, also while nothing happens."""
+    loop = asyncio.get_running_loop()
+    timer = loop.call_later(max(0.0, until - time.time()), follower.end)
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 async def _nothing() -> AsyncIterator[bytes]:
