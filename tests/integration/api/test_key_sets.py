@@ -169,6 +169,20 @@ async def test_a_new_key_that_was_missed_is_fetched_after_the_rest(settings: Set
         assert await answer(gateway, NEXT.token("alice")) == (200, "")
 
 
+@pytest.mark.usefixtures("short_rest")
+async def test_a_fetch_that_began_too_early_is_made_again(settings: Settings) -> None:
+    async with trusting(settings, RSA) as (gateway, issuer):
+        await asyncio.sleep(2 * SHORT_REST_SECONDS)
+        issuer.open.clear()
+        early = asyncio.create_task(answer(gateway, NEXT.token("alice")))
+        await eventually(lambda: issuer.asked == 2)
+        issuer.open.set()
+        assert await soon(early) == REFUSED
+        issuer.body = key_set(RSA, NEXT)
+        await eventually(lambda: issuer.asked == 3)
+        assert await answer(gateway, NEXT.token("alice")) == (200, "")
+
+
 async def test_a_key_taken_back_is_refused_after_the_next_refresh(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -237,9 +251,9 @@ async def flood(request: web.Request) -> web.StreamResponse:
 
 
 async def redirect(request: web.Request) -> web.StreamResponse:
-    return (
-        web.HTTPFound("/elsewhere") if request.path == "/keys" else web.Response(body=key_set(NEXT))
-    )
+    if request.path == "/keys":
+        return web.Response(status=302, headers={"Location": "/elsewhere"})
+    return web.Response(body=key_set(NEXT))
 
 
 async def failure(request: web.Request) -> web.StreamResponse:
