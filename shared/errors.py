@@ -5,6 +5,7 @@
     ├── DeploymentError            the stores do not fit this process (partitions, schema)
     ├── LogUnavailable             Redis cannot take or answer the call; nothing is known to be lost
     ├── ArchiveUnavailable         Postgres cannot answer; live streams go on without it
+    ├── KeysUnavailable            the issuer's keys cannot be had, and a token is of one not known
     ├── UnknownJob                 Redis has a command for a job it knows nothing of
     ├── CodecError                 bytes that are no event or command of ours
     └── Refused                    a command was understood and is not allowed
@@ -44,6 +45,10 @@ class LogUnavailable(HeadwaterError):
 
 class ArchiveUnavailable(HeadwaterError):
     """The archive cannot be reached."""
+
+
+class KeysUnavailable(HeadwaterError):
+    """The keys of the token's issuer cannot be had at the moment."""
 
 
 class UnknownJob(HeadwaterError):

@@ -14,6 +14,7 @@ that is what lets one script change them together.
 | {hw:p}:job:<id>              | hash   | accept, begin, append | all                 | idle TTL, after `done` is archived |
 | {hw:p}:dirty:<user>          | set    | thread appends, for every member | gateway               | its threads are archived |
 | {hw:u}:idempotency:<user>:<key> | hash | claim, in the partition of the user | claim | IDEMPOTENCY_SECONDS |
+| {hw:p}:ticket:<hash>         | hash   | issue, redeem       | redeem                | TICKET_SECONDS, or its token's end; used or not |
 | {hw:p}:meta                  | hash   | start-up check, every connection, restore | every writing script | never: `partitions`; the server's `run`; since the last loss its `life`, and `verified` while it may be written to |
 | channel {hw:p}:thread:<id>   | shard channel | every append | gateways              | – |
 | channel {hw:p}:cancels       | shard channel | cancel       | orchestrators         | – |
@@ -34,6 +35,7 @@ from typing import Final
 ORCHESTRATORS: Final = "orchestrators"
 PERSISTERS: Final = "persisters"
 IDEMPOTENCY_SECONDS: Final = 24 * 3600
+TICKET_SECONDS: Final = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,3 +90,6 @@ class PartitionKeys:
 
     def idempotency(self, user: str, key: str) -> str:
         return f"{self.prefix}:idempotency:{len(user)}:{user}:{key}"
+
+    def ticket(self, digest: str) -> str:
+        return f"{self.prefix}:ticket:{digest}"

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import os
 import socket
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -61,6 +63,9 @@ class Settings(BaseSettings):
     agents_file: Path | None = Field(None, description="JSON file of agents; none: one, `default`")
 
     auth_secret: str | None = Field(None, description="HS256 key of the callers' JWTs")
+    auth_jwks_url: str | None = Field(
+        None, description="The issuer's published keys (JWKS), https or on this machine"
+    )
     auth_audience: str | None = Field(None, description="Required `aud`, when set")
     auth_issuer: str | None = Field(None, description="Required `iss`, when set")
 
@@ -111,6 +116,18 @@ class Settings(BaseSettings):
             raise ValueError(f"needs at least {SECRET_BYTES_MIN} bytes")
         return value
 
+    @field_validator("auth_jwks_url")
+    @classmethod
+    def _from_whom_it_says(cls, value: str | None) -> str | None:
+        """Keys that came over plain HTTP from elsewhere could be anybody's."""
+        if value is None:
+            return None
+        url = urlsplit(value)
+        is_local = url.scheme == "http" and _is_loopback(url.hostname or "")
+        if not (url.hostname and (url.scheme == "https" or is_local)):
+            raise ValueError("needs to begin with https://, or with http:// and a loopback address")
+        return value
+
     @field_validator("heartbeat_seconds")
     @classmethod
     def _several_beats_per_lease(cls, value: float, info: object) -> float:
@@ -128,6 +145,13 @@ class Settings(BaseSettings):
         if value is None:
             raise SettingsError(f"{PREFIX}{field.upper()} is not set")
         return str(value)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def load_settings() -> Settings:

@@ -39,7 +39,10 @@ def openapi_config() -> OpenAPIConfig:
         path="/",
     )
     schemes: dict[str, Any] = {
-        "bearer": SecurityScheme(type="http", scheme="bearer", bearer_format="JWT")
+        "bearer": SecurityScheme(type="http", scheme="bearer", bearer_format="JWT"),
+        "ticket": SecurityScheme(
+            type="apiKey", security_scheme_in="query", name="ticket", description="one use, 30 s"
+        ),
     }
     return OpenAPIConfig(
         title="Headwater",

@@ -9,7 +9,7 @@ from typing import Any
 from litestar import Litestar, Router
 from litestar.config.cors import CORSConfig
 from litestar.di import Provide
-from litestar.middleware import DefineMiddleware
+from litestar.middleware import AbstractAuthenticationMiddleware, DefineMiddleware
 from litestar.types import ASGIApp
 
 from services.api.api_docs import BEARER, assets_route, openapi_config
@@ -17,6 +17,7 @@ from services.api.authentication import TokenVerifier, authentication_middleware
 from services.api.feed import Feed
 from services.api.health import Health
 from services.api.jobs import JobsOfUser
+from services.api.key_fetching import FetchedKeys
 from services.api.messages import Messages
 from services.api.post_message import Asking, JobsByKey
 from services.api.problems import HANDLERS
@@ -27,13 +28,16 @@ from services.api.routes import jobs as job_routes
 from services.api.routes import messages as message_routes
 from services.api.routes import participants as participant_routes
 from services.api.routes import threads as thread_routes
+from services.api.routes import tickets as ticket_routes
 from services.api.routes.answers import Answers
 from services.api.routes.json_bodies import JsonRequest
 from services.api.routes.thread_views import ThreadViews
 from services.api.threads import Threads
 from services.api.unread import Unread
+from services.api.tickets import TicketDesk
 from shared.agents import Agent
 from shared.archive import Archive
+from shared.errors import SettingsError
 from shared.event_log import EventLog
 from shared.hot_state import HotState
 from shared.idempotency import Claims
@@ -41,6 +45,7 @@ from shared.redis_client import Redis
 from shared.settings import Settings
 from shared.thread_log import ThreadLog
 from shared.thread_stream import ThreadStream
+from shared.tickets import Tickets
 
 BODY_BYTES_MAX = 1024 * 1024
 
@@ -50,6 +55,7 @@ class Gateway:
     app: ASGIApp
     feed: Feed
     health: Health
+    keys: FetchedKeys | None  # None: tokens are signed with the secret only
 
 
 def assemble(
@@ -59,7 +65,9 @@ def assemble(
     hot = HotState(redis, settings.partitions)
     history = ThreadStream(hot, archive)
     feed = Feed(redis, hot, history)
-    health = Health(redis, archive, feed)
+    keys = FetchedKeys(settings.auth_jwks_url) if settings.auth_jwks_url else None
+    health = Health(redis, archive, feed, keys)
+    tickets = Tickets(redis, settings.partitions)
     event_log = EventLog(redis, settings.partitions)
     thread_log = ThreadLog(redis, settings.partitions, idle_ttl_seconds=settings.idle_ttl_seconds)
     claims = Claims(redis, settings.partitions)
@@ -81,19 +89,33 @@ def assemble(
         "messages": messages,
         "jobs": jobs,
         "feed": feed,
+        "ticket_desk": TicketDesk(tickets, threads, jobs),
         "health": health,
         "agents": agents,
         "default_model": settings.llm_model,
     }
-    return Gateway(RequestContext(_application(settings, provided)), feed, health)
+    authentication = authentication_middleware(_verifier(settings, keys), tickets)
+    application = _application(settings, provided, authentication)
+    return Gateway(RequestContext(application), feed, health, keys)
 
 
-def _application(settings: Settings, provided: Mapping[str, Any]) -> Litestar:
-    verifier = TokenVerifier(
-        settings.required("auth_secret"),
+def _verifier(settings: Settings, keys: FetchedKeys | None) -> TokenVerifier:
+    """Raises SettingsError when nothing could verify a token."""
+    if settings.auth_secret is None and keys is None:
+        raise SettingsError("neither HEADWATER_AUTH_SECRET nor HEADWATER_AUTH_JWKS_URL is set")
+    return TokenVerifier(
+        settings.auth_secret,
+        keys,
         audience=settings.auth_audience,
         issuer=settings.auth_issuer,
     )
+
+
+def _application(
+    settings: Settings,
+    provided: Mapping[str, Any],
+    authentication: type[AbstractAuthenticationMiddleware],
+) -> Litestar:
     of_users = Router(
         "/",
         route_handlers=[
@@ -102,9 +124,10 @@ def _application(settings: Settings, provided: Mapping[str, Any]) -> Litestar:
             *message_routes.HANDLERS,
             *job_routes.HANDLERS,
             *agent_routes.HANDLERS,
+            *ticket_routes.HANDLERS,
         ],
         request_class=JsonRequest,
-        middleware=[DefineMiddleware(authentication_middleware(verifier))],
+        middleware=[DefineMiddleware(authentication)],
         security=BEARER,
     )
     origins = list(settings.cors_origins)

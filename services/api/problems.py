@@ -16,6 +16,7 @@ from shared.errors import (
     ArchiveUnavailable,
     HeadwaterError,
     IdempotencyMismatch,
+    KeysUnavailable,
     LogUnavailable,
     NotFound,
     NotTheOwner,
@@ -40,6 +41,7 @@ CODES: Final = {
     "bad_idempotency_key": 400,
     "nothing_to_change": 400,
     "unknown_agent": 400,
+    "token_in_url": 400,
     "unauthorized": 401,
     "not_the_owner": 403,
     "not_found": 404,
@@ -54,6 +56,7 @@ CODES: Final = {
     "internal_error": 500,
     "log_unavailable": 503,
     "archive_unavailable": 503,
+    "keys_unavailable": 503,
 }
 _OF_ERRORS: Final[dict[type[HeadwaterError], str]] = {
     NotFound: "not_found",
@@ -65,6 +68,7 @@ _OF_ERRORS: Final[dict[type[HeadwaterError], str]] = {
     IdempotencyMismatch: "idempotency_mismatch",
     LogUnavailable: "log_unavailable",
     ArchiveUnavailable: "archive_unavailable",
+    KeysUnavailable: "keys_unavailable",
 }
 _OF_STATUSES: Final = {  # of refusals that the framework decides on
     400: "invalid_request",

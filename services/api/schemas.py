@@ -115,6 +115,19 @@ class CreateJob(_Question):
     thread_id: str | None = Field(None, max_length=64)
 
 
+class CreateTicket(Body):
+    """Names one thing: a thread or a job."""
+
+    thread_id: str | None = Field(None, max_length=64)
+    job_id: str | None = Field(None, max_length=64)
+
+    @model_validator(mode="after")
+    def _names_one(self) -> Self:
+        if (self.thread_id is None) == (self.job_id is None):
+            raise ValueError("give either thread_id or job_id")
+        return self
+
+
 class View(BaseModel):
     """A response body."""
 
@@ -202,6 +215,11 @@ class JobView(View):
 class JobStatusView(View):
     job_id: str
     status: str
+
+
+class TicketView(View):
+    ticket: str
+    expires_in: int = Field(description="seconds")
 
 
 class AgentView(View):

@@ -48,6 +48,7 @@ class GatewayService:
             log_config=None,
             server_header=False,
         )
+        self._parts = [part for part in (gateway.feed, gateway.keys) if part is not None]
         self._address = f"{host}:{port}"
         self._server = _Server(config)
         self._serving: asyncio.Task[None] | None = None
@@ -60,7 +61,8 @@ class GatewayService:
 
     async def start(self) -> None:
         await prepare(self._redis, self._partitions)
-        await self._gateway.feed.start()
+        for part in self._parts:
+            await part.start()
         self._serving = asyncio.create_task(self._serve(), name="uvicorn")
         while not self._server.started:
             if self._serving.done():
@@ -72,7 +74,8 @@ class GatewayService:
         return self._server.started and not await self._gateway.health.problems()
 
     async def failed(self) -> str:
-        tasks = [*self._gateway.feed.tasks, *([self._serving] if self._serving else [])]
+        tasks = [task for part in self._parts for task in part.tasks]
+        tasks += [self._serving] if self._serving else []
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         task = done.pop()
         return f"{task.get_name()} ended: {task.exception()!r}"
@@ -88,7 +91,8 @@ class GatewayService:
         self._server.should_exit = self._server.force_exit = True
         if self._serving is not None:
             await asyncio.gather(self._serving, return_exceptions=True)
-        await self._gateway.feed.stop()
+        for part in self._parts:
+            await part.stop()
 
     async def _serve(self) -> None:
         try:

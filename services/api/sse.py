@@ -10,10 +10,11 @@ event, a job's as above. Whoever has come back since, or reads of an earlier tim
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Final
@@ -93,8 +94,9 @@ class _Form:
 async def _stream(
     following: AbstractContextManager[Follower], form: _Form, viewer: Viewer
 ) -> AsyncIterator[bytes]:
-    with following as follower:
-        while time.time() < viewer.caller.expires_at:
+    until = viewer.caller.expires_at
+    with following as follower, _ending(follower, until):
+        while time.time() < until:
             records = await follower.next()
             if records:
                 left = await _leaving(records, viewer)
@@ -120,6 +122,17 @@ async def _leaving(records: list[Record], viewer: Viewer) -> int | None:
     """Which of the records takes the thread from the viewer, if any does for good."""
     left = next((place for place, each in enumerate(records) if viewer.is_named(each)), None)
     return None if left is None or await viewer.may_follow() else left
+
+
+@contextmanager
+def _ending(follower: Follower, until: int) -> Generator[None]:
+    """The follower ends with the caller's token, also while nothing happens."""
+    loop = asyncio.get_running_loop()
+    timer = loop.call_later(max(0.0, until - time.time()), follower.end)
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 async def _nothing() -> AsyncIterator[bytes]:

@@ -69,6 +69,7 @@ def limits() -> str:
         ("a request's body", f"{app.BODY_BYTES_MAX // 1024:,} KiB"),
         ("a token", f"{authentication.TOKEN_BYTES_MAX // 1024} KiB"),
         ("`sub`", f"{authentication.USER_CHARS_MAX} characters"),
+        ("a ticket", f"{keys.TICKET_SECONDS} seconds, and once"),
         ("a page of a job's events", f"{jobs.PAGE_EVENTS_MAX:,} events"),
         ("an `Idempotency-Key` is remembered", f"{keys.IDEMPOTENCY_SECONDS // 3600} hours"),
         ("silence of a stream, before a comment", f"{feed.PING_SECONDS:g} seconds"),

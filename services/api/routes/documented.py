@@ -21,7 +21,14 @@ from services.api.problems import CODES, PROBLEM_JSON
 from services.api.schemas import View
 from services.api.sse import MEDIA_TYPE
 
-_EVERYWHERE: Final = ("invalid_request", "unauthorized", "internal_error", "log_unavailable")
+_EVERYWHERE: Final = (
+    "invalid_request",
+    "token_in_url",
+    "unauthorized",
+    "internal_error",
+    "log_unavailable",
+    "keys_unavailable",
+)
 _WITH_BODY: Final = ("body_too_large", "unsupported_media_type")
 
 
@@ -40,6 +47,8 @@ class Problem(View):
     detail: str
     errors: list[FieldProblem] | None = Field(None, description="which fields are not valid")
 
+
+TICKET: Final = [{"ticket": list[str]()}]  # instead of a token
 
 EVENT_STREAM: Final = ResponseSpec(
     str,

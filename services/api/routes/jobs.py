@@ -10,11 +10,12 @@ from litestar.di import NamedDependency, Provide
 from litestar.openapi import ResponseSpec
 from litestar.params import FromPath, JSONBody, QueryParameter, SkipValidation
 
+from services.api.authentication import TICKET_FOR
 from services.api.feed import Feed
 from services.api.jobs import PAGE_EVENTS_MAX, JobsOfUser
 from services.api.post_message import Question, idempotency_of
 from services.api.routes.answers import Answers
-from services.api.routes.documented import EVENT_STREAM, PageOrStream, refusals
+from services.api.routes.documented import EVENT_STREAM, TICKET, PageOrStream, refusals
 from services.api.routes.json_bodies import takes_json
 from services.api.routes.parameters import IdempotencyKey, event_place
 from services.api.schemas import (
@@ -93,6 +94,8 @@ async def get_job(
     summary="Follow a job by Server-Sent Events, or read a page of its events",
     dependencies={"place": Provide(event_place), "wanted": Provide(event_query)},
     operation_class=PageOrStream,
+    security=TICKET,
+    opt={TICKET_FOR: "job_id"},
     responses=refusals("not_found", "bad_cursor", "cursor_ahead", "archive_unavailable"),
 )
 async def job_events(

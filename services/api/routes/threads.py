@@ -9,13 +9,14 @@ from litestar.di import NamedDependency, Provide
 from litestar.params import FromPath, JSONBody, QueryParameter, SkipValidation
 from litestar.response import Stream
 
+from services.api.authentication import TICKET_FOR
 from services.api.cursors import ThreadCursor
 from services.api.feed import Feed
 from services.api.messages import Messages
 from services.api.post_message import check_agent, idempotency_of
 from services.api.problems import BadRequest
 from services.api.queries import ThreadQuery
-from services.api.routes.documented import EVENT_STREAM, refusals
+from services.api.routes.documented import EVENT_STREAM, TICKET, refusals
 from services.api.routes.json_bodies import takes_json
 from services.api.routes.parameters import IdempotencyKey, event_place
 from services.api.routes.thread_views import ThreadViews
@@ -139,6 +140,8 @@ async def delete_thread(
     "/v1/threads/{thread_id:str}/events",
     summary="Follow a thread by Server-Sent Events; `id` is the position",
     dependencies={"place": Provide(event_place)},
+    security=TICKET,
+    opt={TICKET_FOR: "thread_id"},
     responses={
         **refusals("not_found", "bad_cursor", "cursor_ahead", "archive_unavailable"),
         200: EVENT_STREAM,

@@ -196,16 +196,20 @@ async def process_of(
         await process.communicate()
 
 
+async def ready(process: asyncio.subprocess.Process, folder: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS_MAX
+    while not (folder / "ready").exists():
+        assert process.returncode is None
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.02)
+
+
 async def test_the_process_goes_when_it_is_asked_to(
     client: Client, worker: Worker, settings: Settings, tmp_path: Path, user: str
 ) -> None:
     attempt = await worker.ask(client)
     async with process_of(settings, tmp_path) as (process, port):
-        deadline = time.monotonic() + START_SECONDS_MAX
-        while not (tmp_path / "ready").exists():
-            assert process.returncode is None
-            assert time.monotonic() < deadline
-            await asyncio.sleep(0.02)
+        await ready(process, tmp_path)
         url = f"http://127.0.0.1:{port}/v1/jobs/{attempt.lease.job_id}/events"
         headers = {"Authorization": f"Bearer {token_for(user)}"}
         async with Stream(url, headers) as stream:
@@ -222,4 +226,4 @@ async def test_the_process_says_what_it_lacks(settings: Settings, tmp_path: Path
     async with process_of(settings, tmp_path, HEADWATER_AUTH_SECRET="") as (process, _):
         _, told = await process.communicate()
     assert process.returncode == 1
-    assert told == b"api: HEADWATER_AUTH_SECRET is not set\n"
+    assert told == b"api: neither HEADWATER_AUTH_SECRET nor HEADWATER_AUTH_JWKS_URL is set\n"

@@ -85,6 +85,12 @@ def test_other_variables_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None
         ("LOG_LEVEL", "LOUD", "DEBUG"),
         ("LOG_FORMAT", "xml", "json|console"),
         ("AUTH_SECRET", "short", "at least 32 bytes"),
+        ("AUTH_JWKS_URL", "http://issuer.example/keys", "loopback"),
+        ("AUTH_JWKS_URL", "http://127.0.0.1.example/keys", "loopback"),
+        ("AUTH_JWKS_URL", "http://10.0.0.1/keys", "loopback"),
+        ("AUTH_JWKS_URL", "file:///etc/keys", "loopback"),
+        ("AUTH_JWKS_URL", "https:///keys", "loopback"),
+        ("AUTH_JWKS_URL", "issuer.example/keys", "loopback"),
     ],
 )
 def test_a_bad_value_is_named(
@@ -102,6 +108,20 @@ def test_every_bad_value_has_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_complaint_does_not_repeat_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "hunter2" not in complaint(monkeypatch, AUTH_SECRET="hunter2")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://issuer.example/keys?v=1",
+        "http://127.0.0.1:1/keys",
+        "http://127.9.9.9/keys",
+        "http://[::1]:1/keys",
+        "http://localhost/keys",
+    ],
+)
+def test_keys_come_from_whom_it_says(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    assert load(monkeypatch, AUTH_JWKS_URL=url).auth_jwks_url == url
 
 
 @pytest.mark.parametrize(("bytes_", "good"), [(31, False), (32, True)])
