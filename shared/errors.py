@@ -11,6 +11,8 @@
         ├── NotFound               no such thing, or somebody else's: callers must not tell which
         ├── ThreadBusy             a job runs in the thread and the caller asked not to wait
         ├── QueueFull              too many messages wait in the thread
+        ├── TooManyJobs            of this user are in flight
+        ├── TooManyStreams         of this user are open
         └── IdempotencyMismatch    the key was used before with another body
 
 Driver errors of Redis are translated in one place (``shared.redis_client.translate``). Signals that
@@ -65,6 +67,14 @@ class ThreadBusy(Refused):
 
 class QueueFull(Refused):
     """Too many messages are waiting in this thread."""
+
+
+class TooManyJobs(Refused):
+    """Too many of your jobs are waiting or running."""
+
+
+class TooManyStreams(Refused):
+    """Too many of your streams are open."""
 
 
 class IdempotencyMismatch(Refused):

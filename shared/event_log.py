@@ -138,12 +138,14 @@ class EventLog:
         create: ThreadCreated | None = None,
         idempotency: Idempotency | None = None,
         letter: str | None = None,
+        room: bool = True,
     ) -> Accepted:
         """Post the message and queue its job, in a thread that ``create`` makes if it is missing.
 
         ``letter`` is an entry of the partition's dead letters, which leaves it with this call.
-        Raises NotFound (no such thread of this user), ThreadBusy, QueueFull, IdempotencyMismatch,
-        LetterGone, ThreadNotLoaded, LogUnavailable. With a key seen before, the earlier answer.
+        Without ``room`` for another job of the user only a repeat is answered. With a key seen
+        before, the earlier answer. Raises NotFound (no such thread of this user), ThreadBusy,
+        QueueFull, TooManyJobs, IdempotencyMismatch, LetterGone, ThreadNotLoaded, LogUnavailable.
         """
         keys = self._thread_keys(command.thread_id)
         thread = command.thread_id
@@ -162,6 +164,7 @@ class EventLog:
             "on_busy": on_busy,
             "queue_max": queue_max,
             "cancels": keys.cancels,
+            "room": room,
         }
         if letter is not None:
             control["letter"] = letter

@@ -1,7 +1,8 @@
 """Every Redis key: its type, writer, readers and retention.
 
 All keys of a partition carry the hash tag ``{hw:<p>}`` and so live in one slot of a Redis Cluster:
-that is what lets one script change them together.
+that is what lets one script change them together. Those of limits belong to no partition, and each is
+alone in its script.
 
 | key                          | type   | writer              | readers               | leaves when |
 |------------------------------|--------|---------------------|-----------------------|-------------|
@@ -15,6 +16,10 @@ that is what lets one script change them together.
 | {hw:p}:dirty:<user>          | set    | thread appends      | gateway               | its threads are archived |
 | {hw:p}:idempotency:<user>:<key> | hash | accept, create     | accept, create        | IDEMPOTENCY_SECONDS |
 | {hw:p}:meta                  | hash   | start-up check, every connection, restore | every writing script | never: `partitions`; the server's `run`; since the last loss its `life`, and `verified` while it may be written to |
+| hw:rate:user:<user>          | string | gateway             | gateway               | full again: a minute at most |
+| hw:rate:address:<address>    | string | gateway             | gateway               | the same |
+| hw:jobs:<user>               | zset   | gateway             | gateway               | JOBS_KEPT_SECONDS behind the last one |
+| hw:streams:<user>            | zset   | gateway             | gateway               | STREAM_LEASE_SECONDS behind the last renewal |
 | channel {hw:p}:thread:<id>   | shard channel | every append | gateways              | – |
 | channel {hw:p}:cancels       | shard channel | cancel       | orchestrators         | – |
 | channel {hw:0}:feeds         | shard channel | nobody yet: keeps a gateway's connection subscribed | gateways | – |
@@ -88,3 +93,19 @@ class PartitionKeys:
 
     def idempotency(self, user: str, key: str) -> str:
         return f"{self.prefix}:idempotency:{len(user)}:{user}:{key}"
+
+
+def user_rate(user: str) -> str:
+    return f"hw:rate:user:{user}"
+
+
+def address_rate(address: str) -> str:
+    return f"hw:rate:address:{address}"
+
+
+def jobs_of_user(user: str) -> str:
+    return f"hw:jobs:{user}"
+
+
+def streams_of_user(user: str) -> str:
+    return f"hw:streams:{user}"

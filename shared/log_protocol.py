@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from shared.errors import IdempotencyMismatch, NotFound, QueueFull, ThreadBusy
+from shared.errors import IdempotencyMismatch, NotFound, QueueFull, ThreadBusy, TooManyJobs
 from shared.events import ThreadCreated
 from shared.keys import IDEMPOTENCY_SECONDS, PartitionKeys
 
@@ -57,6 +57,7 @@ def refusal(code: str) -> Exception:
         "NO_ACCESS": NotFound(),
         "BUSY": ThreadBusy(),
         "FULL": QueueFull(),
+        "NO_ROOM": TooManyJobs(),
         "MISMATCH": IdempotencyMismatch(),
         "GONE": LetterGone(),
     }[code]

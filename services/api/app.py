@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,23 +16,32 @@ from services.api.api_docs import BEARER, assets_route, openapi_config
 from services.api.authentication import TokenVerifier, authentication_middleware
 from services.api.feed import Feed
 from services.api.health import Health
+from services.api.job_limit import JobLimit
 from services.api.jobs import JobsOfUser
+from services.api.lenient import Lenient
 from services.api.messages import Messages
+from services.api.metrics import Metrics
 from services.api.post_message import Asking
 from services.api.problems import HANDLERS
+from services.api.rate_limiting import CallerLimit, StrangerLimit, around
 from services.api.request_context import RequestContext
+from services.api.request_limits import RequestLimits
 from services.api.routes import agents as agent_routes
 from services.api.routes import health as health_routes
 from services.api.routes import jobs as job_routes
 from services.api.routes import messages as message_routes
+from services.api.routes import metrics as metrics_routes
 from services.api.routes import threads as thread_routes
 from services.api.routes.answers import Answers
 from services.api.routes.json_bodies import JsonRequest
+from services.api.stream_leases import StreamLeases
 from services.api.threads import Threads
 from shared.agents import Agent
 from shared.archive import Archive
+from shared.backlog import Backlog
 from shared.event_log import EventLog
 from shared.hot_state import HotState
+from shared.quotas import Quotas
 from shared.redis_client import Redis
 from shared.settings import Settings
 from shared.thread_log import ThreadLog
@@ -45,6 +54,7 @@ BODY_BYTES_MAX = 1024 * 1024
 class Gateway:
     app: ASGIApp
     feed: Feed
+    streams: StreamLeases
     health: Health
 
 
@@ -59,28 +69,61 @@ def assemble(
     event_log = EventLog(redis, settings.partitions)
     thread_log = ThreadLog(redis, settings.partitions, idle_ttl_seconds=settings.idle_ttl_seconds)
     threads = Threads(thread_log, hot, archive)
+    quotas, lenient = Quotas(redis), Lenient()
+    streams = StreamLeases(quotas, lenient, per_user=settings.streams_per_user)
     jobs = JobsOfUser(event_log, hot, archive, history)
     asking = Asking(
         event_log,
         threads,
+        JobLimit(quotas, per_user=settings.jobs_per_user),
         agents=agents,
         partitions=settings.partitions,
         queue_max=settings.queue_per_thread_max,
     )
+    limits = RequestLimits(
+        quotas,
+        lenient,
+        per_user=settings.rate_limit_per_minute,
+        per_address=settings.rate_limit_per_address,
+    )
+    metrics = Metrics(Backlog(redis, settings.partitions), _readings(feed, streams, lenient))
     provided: dict[str, Any] = {
         "threads": threads,
-        "answers": Answers(asking, jobs, feed),
+        "answers": Answers(asking, jobs, feed, streams),
         "messages": Messages(threads, hot, archive),
         "jobs": jobs,
         "feed": feed,
+        "streams": streams,
+        "metrics": metrics,
         "health": health,
         "agents": agents,
         "default_model": settings.llm_model,
     }
-    return Gateway(RequestContext(_application(settings, provided)), feed, health)
+    application = _application(settings, limits, provided)
+    return Gateway(RequestContext(application, metrics), feed, streams, health)
 
 
-def _application(settings: Settings, provided: Mapping[str, Any]) -> Litestar:
+def _readings(
+    feed: Feed, streams: StreamLeases, lenient: Lenient
+) -> dict[str, tuple[str, Callable[[], float]]]:
+    return {
+        "headwater_streams_open": ("Streams of clients", lambda: streams.open_count),
+        "headwater_followers": ("Places in threads that are followed", lambda: feed.follower_count),
+        "headwater_followers_behind": (
+            "Of these, how many must read before they are level",
+            lambda: feed.behind_count,
+        ),
+        "headwater_threads_followed": ("Threads with a follower", lambda: feed.thread_count),
+        "headwater_uncounted_requests": (
+            "Passed a limit since the start because Redis did not say",
+            lambda: lenient.uncounted,
+        ),
+    }
+
+
+def _application(
+    settings: Settings, limits: RequestLimits, provided: Mapping[str, Any]
+) -> Litestar:
     verifier = TokenVerifier(
         settings.required("auth_secret"),
         audience=settings.auth_audience,
@@ -95,12 +138,21 @@ def _application(settings: Settings, provided: Mapping[str, Any]) -> Litestar:
             *agent_routes.HANDLERS,
         ],
         request_class=JsonRequest,
-        middleware=[DefineMiddleware(authentication_middleware(verifier))],
+        middleware=[
+            around(StrangerLimit, limits),
+            DefineMiddleware(authentication_middleware(verifier)),
+            around(CallerLimit, limits),
+        ],
         security=BEARER,
     )
     origins = list(settings.cors_origins)
     return Litestar(
-        route_handlers=[of_users, *health_routes.HANDLERS, assets_route()],
+        route_handlers=[
+            of_users,
+            *health_routes.HANDLERS,
+            *metrics_routes.HANDLERS,
+            assets_route(),
+        ],
         dependencies={name: _provide(value) for name, value in provided.items()},
         exception_handlers=HANDLERS,
         openapi_config=openapi_config(),

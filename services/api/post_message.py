@@ -6,10 +6,12 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from pydantic import BaseModel
 
 from services.api.authentication import Caller
+from services.api.job_limit import JobLimit
 from services.api.problems import BadRequest
 from services.api.threads import Threads
 from shared.agents import Agent, default_agent
@@ -45,12 +47,13 @@ class Asking:
         self,
         log: EventLog,
         threads: Threads,
+        limit: JobLimit,
         *,
         agents: Mapping[str, Agent],
         partitions: int,
         queue_max: int,
     ) -> None:
-        self._log, self._threads, self._agents = log, threads, agents
+        self._log, self._threads, self._limit, self._agents = log, threads, limit, agents
         self._partitions, self._queue_max = partitions, queue_max
 
     async def ask(
@@ -58,7 +61,8 @@ class Asking:
     ) -> Accepted:
         """Post a message and queue its job.
 
-        Raises BadRequest (unknown agent), NotFound, ThreadBusy, QueueFull, IdempotencyMismatch.
+        Raises BadRequest (unknown agent), NotFound, ThreadBusy, QueueFull, TooManyJobs,
+        IdempotencyMismatch.
         """
         check_agent(self._agents, question.agent)
         place = question.thread_id or _new_thread_id(caller, idempotency)
@@ -71,15 +75,18 @@ class Asking:
             create = ThreadCreated(
                 thread_id=place, at=command.at, owner=caller.user, agent=command.agent
             )
-        return await self._threads.loaded(
-            place,
-            lambda: self._log.accept_job(
-                command,
-                on_busy=question.on_busy,
-                queue_max=self._queue_max,
-                create=create,
-                idempotency=idempotency,
-            ),
+        accepting = partial(
+            self._log.accept_job,
+            command,
+            on_busy=question.on_busy,
+            queue_max=self._queue_max,
+            create=create,
+            idempotency=idempotency,
+        )
+        return await self._limit.admit(
+            caller.user,
+            command.job_id,
+            lambda room: self._threads.loaded(place, lambda: accepting(room=room)),
         )
 
     async def _thread(

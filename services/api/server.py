@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Final
 
 import uvicorn
@@ -32,7 +32,14 @@ class GatewayService:
     """A ``lifecycle.Service``. Draining asks open streams to reconnect, then ends requests."""
 
     def __init__(
-        self, gateway: Gateway, *, redis: Redis, partitions: int, host: str, port: int
+        self,
+        gateway: Gateway,
+        *,
+        redis: Redis,
+        partitions: int,
+        host: str,
+        port: int,
+        trusted_proxies: Sequence[str] = (),
     ) -> None:
         self._gateway, self._redis, self._partitions = gateway, redis, partitions
         config = uvicorn.Config(
@@ -47,6 +54,8 @@ class GatewayService:
             access_log=False,
             log_config=None,
             server_header=False,
+            proxy_headers=bool(trusted_proxies),
+            forwarded_allow_ips=list(trusted_proxies),
         )
         self._address = f"{host}:{port}"
         self._server = _Server(config)
@@ -61,6 +70,7 @@ class GatewayService:
     async def start(self) -> None:
         await prepare(self._redis, self._partitions)
         await self._gateway.feed.start()
+        await self._gateway.streams.start()
         self._serving = asyncio.create_task(self._serve(), name="uvicorn")
         while not self._server.started:
             if self._serving.done():
@@ -72,7 +82,8 @@ class GatewayService:
         return self._server.started and not await self._gateway.health.problems()
 
     async def failed(self) -> str:
-        tasks = [*self._gateway.feed.tasks, *([self._serving] if self._serving else [])]
+        tasks = [*self._gateway.feed.tasks, *self._gateway.streams.tasks]
+        tasks += [self._serving] if self._serving else []
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         task = done.pop()
         return f"{task.get_name()} ended: {task.exception()!r}"
@@ -89,6 +100,7 @@ class GatewayService:
         if self._serving is not None:
             await asyncio.gather(self._serving, return_exceptions=True)
         await self._gateway.feed.stop()
+        await self._gateway.streams.stop()
 
     async def _serve(self) -> None:
         try:

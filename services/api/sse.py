@@ -19,6 +19,7 @@ from litestar.response import Stream
 from services.api.feed import Feed
 from services.api.follower import Follower
 from services.api.jobs import events_of
+from services.api.stream_leases import Lease
 from shared.codec import Record, sse_frame
 from shared.hot_state import Job
 from shared.thread_log import Thread
@@ -40,29 +41,34 @@ def event_stream(body: AsyncIterator[bytes], *, headers: dict[str, str] | None =
     )
 
 
-def job_stream(feed: Feed, job: Job, *, after: int, until: int) -> AsyncIterator[bytes]:
+def job_stream(
+    feed: Feed, job: Job, lease: Lease, *, after: int, until: int
+) -> AsyncIterator[bytes]:
     """The job's events behind a seq; ends after ``done``, or when the caller's token does."""
     if job.is_over and after >= job.last_seq:
-        return _nothing()
+        return _nothing(lease)
     place, wanted = job.first + after, events_of(job, after=after)
     following = feed.follow(job.thread_id, after=place, wanted=wanted)
-    return _stream(following, _SEQ, last="done", until=until)
+    return _stream(following, lease, _SEQ, last="done", until=until)
 
 
-def thread_stream(feed: Feed, thread: Thread, *, after: int, until: int) -> AsyncIterator[bytes]:
+def thread_stream(
+    feed: Feed, thread: Thread, lease: Lease, *, after: int, until: int
+) -> AsyncIterator[bytes]:
     """The thread's events behind a position; ends with the thread, or with the caller's token."""
     following = feed.follow(thread.thread_id, after=after)
-    return _stream(following, _POSITION, last="thread.deleted", until=until)
+    return _stream(following, lease, _POSITION, last="thread.deleted", until=until)
 
 
 async def _stream(
     following: AbstractContextManager[Follower],
+    lease: Lease,
     cursor: Callable[[Record], int],
     *,
     last: str,
     until: int,
 ) -> AsyncIterator[bytes]:
-    with following as follower:
+    with lease, following as follower:
         while time.time() < until:
             records = await follower.next()
             if records:
@@ -79,9 +85,10 @@ async def _stream(
     yield reconnect_frame()
 
 
-async def _nothing() -> AsyncIterator[bytes]:
-    for chunk in ():
-        yield chunk
+async def _nothing(lease: Lease) -> AsyncIterator[bytes]:
+    with lease:
+        for chunk in ():
+            yield chunk
 
 
 def reconnect_frame() -> bytes:

@@ -21,7 +21,9 @@ from services.api.problems import CODES, PROBLEM_JSON
 from services.api.schemas import View
 from services.api.sse import MEDIA_TYPE
 
-_EVERYWHERE: Final = ("invalid_request", "unauthorized", "internal_error", "log_unavailable")
+_EVERYWHERE: Final = (
+    "invalid_request", "unauthorized", "rate_limited", "internal_error", "log_unavailable",
+)  # fmt: skip
 _WITH_BODY: Final = ("body_too_large", "unsupported_media_type")
 
 

@@ -19,6 +19,7 @@ from services.api.routes.json_bodies import takes_json
 from services.api.routes.parameters import IdempotencyKey, event_place
 from services.api.schemas import CreateThread, ThreadPage, ThreadView, UpdateThread
 from services.api.sse import event_stream, thread_stream
+from services.api.stream_leases import StreamLeases
 from services.api.threads import Threads
 from shared.agents import Agent
 from shared.events import ThreadStatus, ThreadUpdated
@@ -133,7 +134,9 @@ async def delete_thread(
     summary="Follow a thread by Server-Sent Events; `id` is the position",
     dependencies={"place": Provide(event_place)},
     responses={
-        **refusals("not_found", "bad_cursor", "cursor_ahead", "archive_unavailable"),
+        **refusals(
+            "not_found", "bad_cursor", "cursor_ahead", "too_many_streams", "archive_unavailable"
+        ),
         200: EVENT_STREAM,
     },
 )
@@ -142,10 +145,13 @@ async def thread_events(
     thread_id: FromPath[str],
     threads: NamedDependency[SkipValidation[Threads]],
     feed: NamedDependency[SkipValidation[Feed]],
+    streams: NamedDependency[SkipValidation[StreamLeases]],
     place: NamedDependency[SkipValidation[int]],
 ) -> Stream:
-    thread = await threads.reached(request.user.user, thread_id, place)
-    return event_stream(thread_stream(feed, thread, after=place, until=request.user.expires_at))
+    caller = request.user
+    thread = await threads.reached(caller.user, thread_id, place)
+    lease = await streams.open(caller.user)
+    return event_stream(thread_stream(feed, thread, lease, after=place, until=caller.expires_at))
 
 
 def view_of(thread: Thread) -> ThreadView:
