@@ -1,54 +1,24 @@
-"""Limits of requests, jobs and streams: shared by gateways, told to clients, not in the way."""
+"""Limits of requests and jobs: shared by gateways, told to clients, and not in the way."""
 
 from __future__ import annotations
 
 import asyncio
 import re
 import time
-from collections.abc import AsyncGenerator, Generator
-from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import httpx
 import pytest
 
-from services.api import stream_leases
-from services.api.lenient import Lenient
-from services.api.stream_leases import StreamLeases
-from shared.keys import jobs_of_user, streams_of_user
-from shared.quotas import Quotas
-from shared.redis_client import HASTY, Redis, connect
+from shared.keys import jobs_of_user
+from shared.redis_client import Redis
 from shared.settings import Settings
-from tests.integration.api.gateways import (
-    Client,
-    Running,
-    problem_of,
-    proxied,
-    running_gateway,
-)
-from tests.integration.api.waiting import eventually
+from tests.integration.api.gateways import Client, problem_of, proxied
+from tests.integration.api.limited import ask, clients, gateways
 from tests.integration.api.worker import Worker
 
 AT_ONCE = 16
-LET_THROUGH_SECONDS_MAX = 2.0  # measured: 0.26 s
-
-
-@asynccontextmanager
-async def gateways(
-    settings: Settings, count: int = 1, **limits: Any
-) -> AsyncGenerator[list[Running]]:
-    async with AsyncExitStack() as stack:
-        limited = settings.model_copy(update=limits)
-        yield [await stack.enter_async_context(running_gateway(limited)) for _ in range(count)]
-
-
-@asynccontextmanager
-async def clients(
-    settings: Settings, user: str | None, count: int = 1, **limits: Any
-) -> AsyncGenerator[list[Client]]:
-    """Clients of one user, each of a gateway of its own."""
-    async with gateways(settings, count, **limits) as running, AsyncExitStack() as stack:
-        yield [await stack.enter_async_context(one.client(user)) for one in running]
+LET_THROUGH_SECONDS_MAX = 2.0  # measured: 0.1 s
 
 
 def policies(response: httpx.Response, name: str) -> dict[str, dict[str, int]]:
@@ -173,11 +143,6 @@ async def test_one_round_trip_a_request(settings: Settings, user: str, redis: Re
 # ── jobs ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def ask(client: Client, **more: Any) -> httpx.Response:
-    headers = {"Idempotency-Key": more.pop("key")} if "key" in more else {}
-    return await client.post("/v1/jobs", json={"query": "hi", **more}, headers=headers)
-
-
 async def test_only_so_many_jobs_on_all_gateways(
     settings: Settings, user: str, worker: Worker
 ) -> None:
@@ -215,122 +180,3 @@ async def test_what_is_refused_or_repeated_gives_its_place_back(
         assert problem_of(busy) == (409, "thread_busy")
         held = await redis.zrange(jobs_of_user(user), 0, -1)
         assert held == [first["job_id"].encode()]
-
-
-# ── streams ──────────────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.fixture
-def quick_leases() -> Generator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stream_leases, "ROUND_SECONDS", 0.05)
-        patch.setattr(stream_leases, "RENEW_SECONDS", 0.1)
-        yield
-
-
-async def streams_path(client: Client) -> str:
-    thread = await client.ok("POST", "/v1/threads", json={})
-    return f"/v1/threads/{thread['thread_id']}/events"
-
-
-async def test_only_so_many_streams_on_all_gateways(
-    settings: Settings, user: str, quick_leases: None
-) -> None:
-    async with clients(settings, user, 2, streams_per_user=2) as (one, other):
-        path = await streams_path(one)
-        async with one.stream_events(path) as first:
-            await first.take(1)
-            async with other.stream_events(path):
-                assert await one.problem("GET", path) == (429, "too_many_streams")
-                refused = await ask(other, stream=True)
-                assert problem_of(refused) == (429, "too_many_streams")
-                assert refused.headers["Retry-After"] == "1"
-                page = await one.ok("GET", "/v1/threads")
-                assert len(page["items"]) == 1, "nothing was asked"
-
-            async def again() -> None:
-                async with one.stream_events(path) as stream:
-                    await stream.take(1)
-
-            await eventually(lambda: _succeeds(again))
-
-
-async def _succeeds(attempt: Any) -> bool:
-    try:
-        await attempt()
-    except AssertionError:
-        return False
-    return True
-
-
-async def test_a_stream_gives_its_place_back_however_it_ends(
-    settings: Settings, user: str, worker: Worker, redis: Redis, quick_leases: None
-) -> None:
-    name = streams_of_user(user)
-
-    async def held(count: int) -> bool:
-        return await redis.zcard(name) == count
-
-    async with clients(settings, user, streams_per_user=9) as (client,):
-        attempt = await worker.ask(client)
-        events = f"/v1/jobs/{attempt.lease.job_id}/events"
-        async with client.stream_events(events) as stream:
-            await stream.take(1)
-            assert await held(1)
-            await attempt.end()
-            await stream.rest()
-            await eventually(lambda: held(0))
-        async with client.stream_events(events, after=2) as stream:
-            assert await stream.rest() == []
-        await eventually(lambda: held(0))
-        async with client.stream_events(await streams_path(client)) as stream:
-            await stream.take(1)
-            assert await held(1)
-        await eventually(lambda: held(0))
-        busy = {"thread_id": attempt.lease.thread_id, "agent": "nobody", "stream": True}
-        assert (await ask(client, **busy)).status_code == 400
-        await eventually(lambda: held(0))
-
-
-async def test_open_streams_are_renewed_and_killed_gateways_are_not(
-    settings: Settings, user: str, redis: Redis, quick_leases: None
-) -> None:
-    name = streams_of_user(user)
-    async with clients(settings, user, streams_per_user=2) as (client,):
-        path = await streams_path(client)
-        async with client.stream_events(path) as stream:
-            await stream.take(1)
-            (mine,) = await redis.zrange(name, 0, -1)
-            await redis.delete(name)  # lost, as with a Redis that forgot
-            assert await Quotas(redis).open_stream(user, "of a killed gateway", places=2)
-
-            async def is_back() -> bool:
-                return mine in await redis.zrange(name, 0, -1)
-
-            await eventually(is_back)
-            assert await client.problem("GET", path) == (429, "too_many_streams")
-            await redis.zadd(name, {"of a killed gateway": 1})  # its lease has run out
-            async with client.stream_events(path) as other:
-                await other.take(1)
-
-
-async def test_a_lease_that_nobody_holds_is_not_renewed(redis: Redis, user: str) -> None:
-    leases = StreamLeases(Quotas(redis), Lenient(), per_user=2)
-    lease = await leases.open(user)
-    assert leases.open_count == 1
-    with lease:
-        assert leases.open_count == 1
-    assert leases.open_count == 0
-    lease = await leases.open(user)
-    del lease  # its client left before the stream began
-    assert leases.open_count == 0
-
-
-async def test_streams_open_without_redis(settings: Settings, user: str) -> None:
-    async with proxied(settings) as (network, through):
-        redis = connect(through.required("redis_url"), patience=HASTY)
-        network.cut(network.redis)
-        leases = StreamLeases(Quotas(redis), Lenient(), per_user=1)
-        with await leases.open(user), await leases.open(user):
-            assert leases.open_count == 2
-        await redis.aclose()

@@ -94,7 +94,7 @@ async def take(quotas: Quotas, job_id: str | None = None, places: int = 2) -> bo
     return await quotas.take_job("alice", job_id or new_job_id(0), places=places)
 
 
-async def age(redis: RepeatingRedis, name: str, seconds: float) -> None:
+async def age(redis: Any, name: str, seconds: float) -> None:
     """Make every entry of a set so much older."""
     for member, score in await redis.zrange(name, 0, -1, withscores=True):
         await redis.zadd(name, {member: score - seconds * 1000})
