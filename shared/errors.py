@@ -15,6 +15,8 @@
         ├── NotTheOwner            a participant may not do this
         ├── OwnerStays             the owner of a thread cannot leave it
         ├── ThreadCrowded          a thread has as many participants as it may have
+        ├── TooManyJobs            of this user are in flight
+        ├── TooManyStreams         of this user are open
         └── IdempotencyMismatch    the key was used before with another body
 
 Driver errors of Redis are translated in one place (``shared.redis_client.translate``). Signals that
@@ -85,6 +87,14 @@ class OwnerStays(Refused):
 
 class ThreadCrowded(Refused):
     """The thread has as many participants as it may have."""
+
+
+class TooManyJobs(Refused):
+    """Too many of your jobs are waiting or running."""
+
+
+class TooManyStreams(Refused):
+    """Too many of your streams are open."""
 
 
 class IdempotencyMismatch(Refused):

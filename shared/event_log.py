@@ -137,12 +137,14 @@ class EventLog:
         queue_max: int,
         create: ThreadCreated | None = None,
         letter: str | None = None,
+        room: bool = True,
     ) -> Accepted:
         """Post the message and queue its job, in a thread that ``create`` makes if it is missing.
 
         ``letter`` is an entry of the partition's dead letters, which leaves it with this call.
-        Raises NotFound (no such thread of this user), ThreadBusy, QueueFull, LetterGone,
-        ThreadNotLoaded, LogUnavailable. A job that is there already is accepted.
+        Without ``room`` for another job of the user only a job that is there already is accepted.
+        Raises NotFound (no such thread of this user), ThreadBusy, QueueFull, TooManyJobs,
+        LetterGone, ThreadNotLoaded, LogUnavailable.
         """
         keys = self._thread_keys(command.thread_id)
         thread = command.thread_id
@@ -160,6 +162,7 @@ class EventLog:
             "on_busy": on_busy,
             "queue_max": queue_max,
             "cancels": keys.cancels,
+            "room": room,
         }
         if letter is not None:
             control["letter"] = letter

@@ -1,7 +1,8 @@
 """Every Redis key: its type, writer, readers and retention.
 
 All keys of a partition carry the hash tag ``{hw:<p>}`` and so live in one slot of a Redis Cluster:
-that is what lets one script change them together.
+that is what lets one script change them together. Those of limits belong to no partition, and each is
+alone in its script.
 
 | key                          | type   | writer              | readers               | leaves when |
 |------------------------------|--------|---------------------|-----------------------|-------------|
@@ -16,6 +17,10 @@ that is what lets one script change them together.
 | {hw:u}:idempotency:<user>:<key> | hash | claim, in the partition of the user | claim | IDEMPOTENCY_SECONDS |
 | {hw:p}:ticket:<hash>         | hash   | issue, redeem       | redeem                | TICKET_SECONDS, or its token's end; used or not |
 | {hw:p}:meta                  | hash   | start-up check, every connection, restore | every writing script | never: `partitions`; the server's `run`; since the last loss its `life`, and `verified` while it may be written to |
+| hw:rate:user:<user>          | string | gateway             | gateway               | full again: a minute at most |
+| hw:rate:address:<address>    | string | gateway             | gateway               | the same |
+| hw:jobs:<user>               | zset   | gateway             | gateway               | JOBS_KEPT_SECONDS behind the last one |
+| hw:streams:<user>            | zset   | gateway             | gateway               | STREAM_LEASE_SECONDS behind the last renewal |
 | channel {hw:p}:thread:<id>   | shard channel | every append | gateways              | – |
 | channel {hw:p}:cancels       | shard channel | cancel       | orchestrators         | – |
 | channel {hw:0}:feeds         | shard channel | nobody yet: keeps a gateway's connection subscribed | gateways | – |
@@ -93,3 +98,18 @@ class PartitionKeys:
 
     def ticket(self, digest: str) -> str:
         return f"{self.prefix}:ticket:{digest}"
+
+def user_rate(user: str) -> str:
+    return f"hw:rate:user:{user}"
+
+
+def address_rate(address: str) -> str:
+    return f"hw:rate:address:{address}"
+
+
+def jobs_of_user(user: str) -> str:
+    return f"hw:jobs:{user}"
+
+
+def streams_of_user(user: str) -> str:
+    return f"hw:streams:{user}"

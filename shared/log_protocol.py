@@ -12,6 +12,7 @@ from shared.errors import (
     QueueFull,
     ThreadBusy,
     ThreadCrowded,
+    TooManyJobs,
 )
 from shared.events import ThreadCreated
 from shared.keys import PartitionKeys
@@ -55,5 +56,6 @@ def refusal(code: str) -> Exception:
         "CROWDED": ThreadCrowded(),
         "BUSY": ThreadBusy(),
         "FULL": QueueFull(),
+        "NO_ROOM": TooManyJobs(),
         "GONE": LetterGone(),
     }[code]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import socket
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -21,6 +21,7 @@ from shared.errors import SettingsError
 
 PREFIX = "HEADWATER_"
 PARTITIONS_MAX = 256  # ids carry the partition as two hexadecimal digits
+RATE_MAX = 1_000_000  # a minute: what is left of a microsecond's precision
 SECRET_BYTES_MIN = 32  # RFC 7518 §3.2: an HS256 key is at least as long as its hash
 
 
@@ -84,6 +85,21 @@ class Settings(BaseSettings):
     idle_ttl_seconds: int = Field(
         3600, ge=1, description="Redis keeps an archived, idle thread or job this long"
     )
+    rate_limit_per_minute: int = Field(
+        12_000, ge=0, le=RATE_MAX, description="Requests of one user; 0: any number"
+    )
+    rate_limit_per_address: int = Field(
+        0, ge=0, le=RATE_MAX, description="Requests a minute from one address; 0: any number"
+    )
+    jobs_per_user: int = Field(
+        256, ge=0, le=1000, description="Jobs of one user that wait or run; 0: any number"
+    )
+    streams_per_user: int = Field(
+        4096, ge=0, description="Streams one user has open; 0: any number"
+    )
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Comma-separated addresses or networks whose X-Forwarded-For is believed"
+    )
     drain_seconds: float = Field(
         15.0, gt=0, lt=86400, description="Bound on finishing work after SIGTERM"
     )
@@ -100,7 +116,7 @@ class Settings(BaseSettings):
         (), description="Comma-separated origins a browser may call from"
     )
 
-    @field_validator("cors_origins", mode="before")
+    @field_validator("cors_origins", "trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return (
@@ -108,6 +124,13 @@ class Settings(BaseSettings):
             if isinstance(value, str)
             else value
         )
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for proxy in value:
+            ip_network(proxy, strict=False)  # raises ValueError, naming it
+        return value
 
     @field_validator("auth_secret")
     @classmethod

@@ -34,6 +34,7 @@ async def serve(settings: Settings) -> int:
             partitions=settings.partitions,
             host=settings.host,
             port=settings.port,
+            trusted_proxies=settings.trusted_proxies,
         )
         return await run_service(
             service, ready_file=settings.ready_file, drain_seconds=settings.drain_seconds

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,22 +16,29 @@ from services.api.api_docs import BEARER, assets_route, openapi_config
 from services.api.authentication import TokenVerifier, authentication_middleware
 from services.api.feed import Feed
 from services.api.health import Health
+from services.api.job_limit import JobLimit
 from services.api.jobs import JobsOfUser
 from services.api.key_fetching import FetchedKeys
 from services.api.messages import Messages
 from services.api.post_message import Asking, JobsByKey
+from services.api.lenient import Lenient
+from services.api.metrics import Metrics
 from services.api.problems import HANDLERS
+from services.api.rate_limiting import CallerLimit, StrangerLimit, around
 from services.api.request_context import RequestContext
+from services.api.request_limits import RequestLimits
 from services.api.routes import agents as agent_routes
 from services.api.routes import health as health_routes
 from services.api.routes import jobs as job_routes
 from services.api.routes import messages as message_routes
 from services.api.routes import participants as participant_routes
+from services.api.routes import metrics as metrics_routes
 from services.api.routes import threads as thread_routes
 from services.api.routes import tickets as ticket_routes
 from services.api.routes.answers import Answers
 from services.api.routes.json_bodies import JsonRequest
 from services.api.routes.thread_views import ThreadViews
+from services.api.stream_leases import StreamLeases
 from services.api.threads import Threads
 from services.api.unread import Unread
 from services.api.tickets import TicketDesk
@@ -41,6 +48,8 @@ from shared.errors import SettingsError
 from shared.event_log import EventLog
 from shared.hot_state import HotState
 from shared.idempotency import Claims
+from shared.backlog import Backlog
+from shared.quotas import Quotas
 from shared.redis_client import Redis
 from shared.settings import Settings
 from shared.thread_log import ThreadLog
@@ -54,6 +63,7 @@ BODY_BYTES_MAX = 1024 * 1024
 class Gateway:
     app: ASGIApp
     feed: Feed
+    streams: StreamLeases
     health: Health
     keys: FetchedKeys | None  # None: tokens are signed with the secret only
 
@@ -70,6 +80,8 @@ def assemble(
     tickets = Tickets(redis, settings.partitions)
     event_log = EventLog(redis, settings.partitions)
     thread_log = ThreadLog(redis, settings.partitions, idle_ttl_seconds=settings.idle_ttl_seconds)
+    quotas, lenient = Quotas(redis), Lenient()
+    streams = StreamLeases(quotas, lenient, per_user=settings.streams_per_user)
     claims = Claims(redis, settings.partitions)
     threads = Threads(thread_log, hot, archive, claims)
     jobs = JobsOfUser(event_log, threads, hot, archive, history)
@@ -78,25 +90,35 @@ def assemble(
         event_log,
         threads,
         JobsByKey(claims, hot, archive),
+        JobLimit(quotas, per_user=settings.jobs_per_user),
         agents=agents,
         queue_max=settings.queue_per_thread_max,
         question_of=messages.question_of,
     )
+    limits = RequestLimits(
+        quotas,
+        lenient,
+        per_user=settings.rate_limit_per_minute,
+        per_address=settings.rate_limit_per_address,
+    )
+    metrics = Metrics(Backlog(redis, settings.partitions), _readings(feed, streams, lenient))
     provided: dict[str, Any] = {
         "threads": threads,
-        "answers": Answers(asking, jobs, feed),
+        "answers": Answers(asking, jobs, feed, streams),
         "views": ThreadViews(Unread(hot, archive)),
         "messages": messages,
         "jobs": jobs,
         "feed": feed,
         "ticket_desk": TicketDesk(tickets, threads, jobs),
+        "streams": streams,
+        "metrics": metrics,
         "health": health,
         "agents": agents,
         "default_model": settings.llm_model,
     }
     authentication = authentication_middleware(_verifier(settings, keys), tickets)
-    application = _application(settings, provided, authentication)
-    return Gateway(RequestContext(application), feed, health, keys)
+    application = _application(settings, limits, provided, authentication)
+    return Gateway(RequestContext(application, metrics), feed, streams, health, keys)
 
 
 def _verifier(settings: Settings, keys: FetchedKeys | None) -> TokenVerifier:
@@ -111,8 +133,27 @@ def _verifier(settings: Settings, keys: FetchedKeys | None) -> TokenVerifier:
     )
 
 
+def _readings(
+    feed: Feed, streams: StreamLeases, lenient: Lenient
+) -> dict[str, tuple[str, Callable[[], float]]]:
+    return {
+        "headwater_streams_open": ("Streams of clients", lambda: streams.open_count),
+        "headwater_followers": ("Places in threads that are followed", lambda: feed.follower_count),
+        "headwater_followers_behind": (
+            "Of these, how many must read before they are level",
+            lambda: feed.behind_count,
+        ),
+        "headwater_threads_followed": ("Threads with a follower", lambda: feed.thread_count),
+        "headwater_uncounted_requests": (
+            "Passed a limit since the start because Redis did not say",
+            lambda: lenient.uncounted,
+        ),
+    }
+
+
 def _application(
     settings: Settings,
+    limits: RequestLimits,
     provided: Mapping[str, Any],
     authentication: type[AbstractAuthenticationMiddleware],
 ) -> Litestar:
@@ -127,12 +168,21 @@ def _application(
             *ticket_routes.HANDLERS,
         ],
         request_class=JsonRequest,
-        middleware=[DefineMiddleware(authentication)],
+        middleware=[
+            around(StrangerLimit, limits),
+            DefineMiddleware(authentication),
+            around(CallerLimit, limits),
+        ],
         security=BEARER,
     )
     origins = list(settings.cors_origins)
     return Litestar(
-        route_handlers=[of_users, *health_routes.HANDLERS, assets_route()],
+        route_handlers=[
+            of_users,
+            *health_routes.HANDLERS,
+            *metrics_routes.HANDLERS,
+            assets_route(),
+        ],
         dependencies={name: _provide(value) for name, value in provided.items()},
         exception_handlers=HANDLERS,
         openapi_config=openapi_config(),

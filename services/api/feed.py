@@ -81,6 +81,15 @@ class Feed:
         return sum(len(watched.followers) for watched in self._watched.values())
 
     @property
+    def behind_count(self) -> int:
+        """How many have to read before they are level with their thread."""
+        return sum(not follower.is_level for follower in self._followers())
+
+    @property
+    def thread_count(self) -> int:
+        return len(self._watched)
+
+    @property
     def tasks(self) -> list[asyncio.Task[None]]:
         return self._tasks
 

@@ -6,10 +6,12 @@ import hashlib
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from pydantic import BaseModel
 
 from services.api.authentication import Caller
+from services.api.job_limit import JobLimit
 from services.api.problems import BadRequest
 from services.api.threads import Threads
 from shared.agents import Agent, default_agent
@@ -53,13 +55,14 @@ class Asking:
         log: EventLog,
         threads: Threads,
         jobs: JobsByKey,
+        limit: JobLimit,
         *,
         agents: Mapping[str, Agent],
         queue_max: int,
         question_of: Callable[[str, str, str], Awaitable[Message]],
     ) -> None:
         """``question_of`` finds the question that a message of a user's thread belongs to."""
-        self._log, self._threads, self._agents = log, threads, agents
+        self._log, self._threads, self._limit, self._agents = log, threads, limit, agents
         self._claims, self._hot, self._archive = jobs.claims, jobs.hot, jobs.archive
         self._question_of, self._queue_max = question_of, queue_max
 
@@ -68,7 +71,8 @@ class Asking:
     ) -> Accepted:
         """Post a message and queue its job.
 
-        Raises BadRequest (unknown agent), NotFound, ThreadBusy, QueueFull, IdempotencyMismatch.
+        Raises BadRequest (unknown agent), NotFound, ThreadBusy, QueueFull, TooManyJobs,
+        IdempotencyMismatch.
         """
         check_agent(self._agents, question.agent)
         thread, place = None, question.thread_id
@@ -86,11 +90,17 @@ class Asking:
             create = ThreadCreated(
                 thread_id=plan.thread_id, at=plan.at, owner=caller.user, agent=agent
             )
-        return await self._threads.loaded(
-            plan.thread_id,
-            lambda: self._log.accept_job(
-                command, on_busy=question.on_busy, queue_max=self._queue_max, create=create
-            ),
+        accepting = partial(
+            self._log.accept_job,
+            command,
+            on_busy=question.on_busy,
+            queue_max=self._queue_max,
+            create=create,
+        )
+        return await self._limit.admit(
+            caller.user,
+            command.job_id,
+            lambda room: self._threads.loaded(plan.thread_id, lambda: accepting(room=room)),
         )
 
     async def _is_known(self, job_id: str) -> bool:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -24,12 +25,15 @@ from shared.errors import (
     QueueFull,
     ThreadBusy,
     ThreadCrowded,
+    TooManyJobs,
+    TooManyStreams,
 )
 from shared.observability import get_logger
 
 RETRY_AFTER_SECONDS: Final = 1
 FIELDS_MAX: Final = 20  # named in one answer
 PROBLEM_JSON: Final = "application/problem+json"
+PROBLEM_CODE: Final = "problem_code"  # in the state of a request's scope
 CLIENT_LEFT: Final = "client disconnected prematurely"  # the framework's words, with a status 500
 
 log = get_logger()
@@ -53,6 +57,9 @@ CODES: Final = {
     "unsupported_media_type": 415,
     "idempotency_mismatch": 422,
     "queue_full": 429,
+    "rate_limited": 429,
+    "too_many_jobs": 429,
+    "too_many_streams": 429,
     "internal_error": 500,
     "log_unavailable": 503,
     "archive_unavailable": 503,
@@ -65,6 +72,8 @@ _OF_ERRORS: Final[dict[type[HeadwaterError], str]] = {
     OwnerStays: "owner_stays",
     ThreadCrowded: "thread_crowded",
     QueueFull: "queue_full",
+    TooManyJobs: "too_many_jobs",
+    TooManyStreams: "too_many_streams",
     IdempotencyMismatch: "idempotency_mismatch",
     LogUnavailable: "log_unavailable",
     ArchiveUnavailable: "archive_unavailable",
@@ -90,9 +99,28 @@ class BadRequest(HTTPException):
         self.code = code
 
 
+class TooManyRequests(HTTPException):
+    """429, and when to come again."""
+
+    status_code = 429
+    code = "rate_limited"
+
+    def __init__(self, retry_seconds: int, fields: Mapping[str, str]) -> None:
+        headers = {"Retry-After": str(retry_seconds), **fields}
+        super().__init__(detail="Too many requests in this minute.", headers=headers)
+
+
+class Problem(Response[bytes]):
+    """An answer that is a problem, and which one."""
+
+    def __init__(self, code: str, content: bytes, headers: dict[str, str]) -> None:
+        super().__init__(content, status_code=CODES[code], media_type=PROBLEM_JSON, headers=headers)
+        self.code = code
+
+
 def problem(
     code: str, detail: str, *, headers: dict[str, str] | None = None, **more: Any
-) -> Response[bytes]:
+) -> Problem:
     status = CODES[code]
     body = {
         "type": "about:blank",
@@ -102,15 +130,10 @@ def problem(
         "detail": detail,
         **more,
     }
-    return Response(
-        json.dumps(body).encode(),
-        status_code=status,
-        media_type=PROBLEM_JSON,
-        headers=headers or {},
-    )
+    return Problem(code, json.dumps(body).encode(), headers or {})
 
 
-def on_headwater_error(request: Request[Any, Any, Any], error: HeadwaterError) -> Response[bytes]:
+def on_headwater_error(request: Request[Any, Any, Any], error: HeadwaterError) -> Problem:
     code = _OF_ERRORS.get(type(error))
     if code is None:
         return on_unexpected(request, error)
@@ -119,8 +142,9 @@ def on_headwater_error(request: Request[Any, Any, Any], error: HeadwaterError) -
     return problem(code, str(error), headers=headers)
 
 
-def on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
-    code = error.code if isinstance(error, BadRequest) else _OF_STATUSES.get(error.status_code)
+def on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Problem:
+    has_code = isinstance(error, BadRequest | TooManyRequests)
+    code = error.code if has_code else _OF_STATUSES.get(error.status_code)
     if error.detail == CLIENT_LEFT:  # in the middle of its request: nobody hears the answer
         return problem("invalid_request", "The request is not complete.")
     if code is None:
@@ -135,7 +159,7 @@ def on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Resp
     return problem(code, error.detail, headers=headers)
 
 
-def on_unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+def on_unexpected(request: Request[Any, Any, Any], error: Exception) -> Problem:
     log.error("request failed", path=request.scope["path"], exc_info=error)
     return problem("internal_error", "Something went wrong on our side.")
 
@@ -149,8 +173,19 @@ def _fields(error: ValidationException) -> list[dict[str, str]]:
     ]
 
 
+def _noted(handler: Callable[[Request[Any, Any, Any], Any], Problem]) -> Any:
+    """Leave the code where who counts requests finds it."""
+
+    def handle(request: Request[Any, Any, Any], error: Any) -> Problem:
+        answer = handler(request, error)
+        request.scope["state"][PROBLEM_CODE] = answer.code
+        return answer
+
+    return handle
+
+
 HANDLERS: Final[dict[Any, Any]] = {
-    HeadwaterError: on_headwater_error,
-    HTTPException: on_http_error,
-    Exception: on_unexpected,
+    HeadwaterError: _noted(on_headwater_error),
+    HTTPException: _noted(on_http_error),
+    Exception: _noted(on_unexpected),
 }

@@ -1,16 +1,19 @@
-"""Gives every request an id, binds it to the log lines, and names it in the answer."""
+"""Gives every request an id, binds it to the log lines, names it in the answer; and counts it."""
 
 from __future__ import annotations
 
 import re
 import secrets
 import time
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
+from services.api.metrics import Metrics
+from services.api.problems import PROBLEM_CODE
 from shared.observability import bound, get_logger
 
+CLIENT_LEFT_STATUS: Final = 499  # in the figures: it left before its answer began
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
 log = get_logger()
@@ -22,8 +25,8 @@ class RequestContext:
     Echoes a well-formed ``X-Request-Id``, or makes one. One log line a request, no bodies.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app, self._metrics = app, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -32,16 +35,29 @@ class RequestContext:
         given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
         request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8).encode()
         line: dict[str, Any] = {"method": scope["method"], "path": scope["path"]}
+        began = time.monotonic()
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
                 line["status"] = message["status"]
+                self._count(scope, message["status"], time.monotonic() - began)
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
             await send(message)
 
-        began = time.monotonic()
         with bound(request_id=request_id.decode()):
             try:
                 await self._app(scope, receive, send_with_id)
             finally:
+                if "status" not in line:
+                    self._count(scope, CLIENT_LEFT_STATUS, time.monotonic() - began)
                 log.debug("request", **line, ms=round((time.monotonic() - began) * 1000, 1))
+
+    def _count(self, scope: Scope, status: int, seconds: float) -> None:
+        known = cast("Any", scope)  # what the application has learned of the request
+        self._metrics.count(
+            method=known["method"],
+            route=known.get("path_template"),
+            status=status,
+            code=known.get("state", {}).get(PROBLEM_CODE),
+            seconds=seconds,
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Final
 
 import uvicorn
@@ -32,7 +32,14 @@ class GatewayService:
     """A ``lifecycle.Service``. Draining asks open streams to reconnect, then ends requests."""
 
     def __init__(
-        self, gateway: Gateway, *, redis: Redis, partitions: int, host: str, port: int
+        self,
+        gateway: Gateway,
+        *,
+        redis: Redis,
+        partitions: int,
+        host: str,
+        port: int,
+        trusted_proxies: Sequence[str] = (),
     ) -> None:
         self._gateway, self._redis, self._partitions = gateway, redis, partitions
         config = uvicorn.Config(
@@ -47,8 +54,10 @@ class GatewayService:
             access_log=False,
             log_config=None,
             server_header=False,
+            proxy_headers=bool(trusted_proxies),
+            forwarded_allow_ips=list(trusted_proxies),
         )
-        self._parts = [part for part in (gateway.feed, gateway.keys) if part is not None]
+        self._parts = [part for part in (gateway.feed, gateway.streams, gateway.keys) if part is not None]
         self._address = f"{host}:{port}"
         self._server = _Server(config)
         self._serving: asyncio.Task[None] | None = None

@@ -25,6 +25,7 @@ from services.api.authentication import Caller
 from services.api.feed import Feed
 from services.api.follower import Follower, Wanted
 from services.api.jobs import events_of
+from services.api.stream_leases import Lease
 from shared.codec import Record, decode_event, sse_frame
 from shared.events import ParticipantLeft
 from shared.hot_state import Job
@@ -44,10 +45,11 @@ _POSITION: Final[Callable[[Record], int]] = attrgetter("position")
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """Who watches, and how to ask whether the thread is still there for them."""
+    """Who watches, how to ask whether the thread is still there for them, and the place they take."""
 
     caller: Caller
     may_follow: Callable[[], Awaitable[bool]]
+    lease: Lease
 
     def is_named(self, record: Record) -> bool:
         """Whether an event tells that they left."""
@@ -66,7 +68,7 @@ def event_stream(body: AsyncIterator[bytes], *, headers: dict[str, str] | None =
 def job_stream(feed: Feed, job: Job, *, after: int, viewer: Viewer) -> AsyncIterator[bytes]:
     """The job's events behind a seq; ends after ``done``, or when the viewer's right does."""
     if job.is_over and after >= job.last_seq:
-        return _nothing()
+        return _nothing(viewer.lease)
     place, shown = job.first + after, events_of(job, after=after)
     following = feed.follow(
         job.thread_id, after=place, wanted=lambda record: record.type == _LEFT or shown(record)
@@ -95,7 +97,7 @@ async def _stream(
     following: AbstractContextManager[Follower], form: _Form, viewer: Viewer
 ) -> AsyncIterator[bytes]:
     until = viewer.caller.expires_at
-    with following as follower, _ending(follower, until):
+    with viewer.lease, following as follower, _ending(follower, until):
         while time.time() < until:
             records = await follower.next()
             if records:
@@ -135,9 +137,10 @@ def _ending(follower: Follower, until: int) -> Generator[None]:
         timer.cancel()
 
 
-async def _nothing() -> AsyncIterator[bytes]:
-    for chunk in ():
-        yield chunk
+async def _nothing(lease: Lease) -> AsyncIterator[bytes]:
+    with lease:
+        for chunk in ():
+            yield chunk
 
 
 def reconnect_frame() -> bytes:

@@ -4,11 +4,12 @@
 -- KEYS  1 thread  2 thread events  3 thread queue  4 log  5 commands  6 job
 -- ARGV  1 control, JSON: prefix user owner_ok thread_id job_id message_id reply_id agent trace_id
 --         on_busy queue_max at cancels title metadata
+--         room: whether its user may have another job in flight
 --         [letter: a dead letter that leaves with it]
 --       2 message.posted  3 RunJob  4 thread.created, or '' when the thread must exist
 -- Returns  {'ACCEPTED', job_id, message_id, thread_id, trace_id}
 --          {'NO_THREAD'} not in Redis: load it and call again   {'NO_ACCESS'}
---          {'BUSY', job_id}   {'FULL'}   {'GONE'} the letter was
+--          {'BUSY', job_id}   {'FULL'}   {'NO_ROOM'}   {'GONE'} the letter was
 -- Atomic because a job without its message, a message without its job, or two active jobs in one
 -- thread could never be put right afterwards. Sent twice, it answers the same and does nothing.
 
@@ -20,6 +21,7 @@ local thread, events, queue, log, commands, job = KEYS[1], KEYS[2], KEYS[3], KEY
 if redis.call('EXISTS', job) == 1 then
   return {'ACCEPTED', a.job_id, a.message_id, a.thread_id, a.trace_id}
 end
+if not a.room then return {'NO_ROOM'} end  -- a repeat adds no job, and is answered all the same
 local t = redis.call('HMGET', thread, 'owner', 'state', 'position', 'seq', 'active', 'participants')
 local owner, state, active = t[1], t[2], t[5]
 local position, seq = tonumber(t[3] or 0), tonumber(t[4] or 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 
 from litestar import Response
@@ -13,27 +14,43 @@ from services.api.post_message import Asking, Question
 from services.api.schemas import AcceptedView
 from services.api.sse import Viewer, event_stream, job_stream
 from shared.idempotency import Idempotency
+from services.api.stream_leases import StreamLeases
+from shared.event_log import Accepted
 
 
 class Answers:
-    def __init__(self, asking: Asking, jobs: JobsOfUser, feed: Feed) -> None:
-        self._asking, self._jobs, self._feed = asking, jobs, feed
+    def __init__(self, asking: Asking, jobs: JobsOfUser, feed: Feed, streams: StreamLeases) -> None:
+        self._asking, self._jobs, self._feed, self._streams = asking, jobs, feed, streams
 
     async def to(
         self, caller: Caller, question: Question, idempotency: Idempotency | None, *, stream: bool
     ) -> Response[Any]:
         """Ask, and answer with the job's ids or, with ``stream``, with its events."""
+        if stream:
+            return await self._streamed(caller, question, idempotency)
         accepted = await self._asking.ask(caller, question, idempotency)
-        location = {"Location": f"/v1/jobs/{accepted.job_id}"}
-        if not stream:
-            view = AcceptedView(
-                message_id=accepted.message_id,
-                job_id=accepted.job_id,
-                thread_id=accepted.thread_id,
-                trace_id=accepted.trace_id,
-            )
-            return Response(view, status_code=202, headers=location)
-        job = await self._jobs.get(caller.user, accepted.job_id)
-        viewer = Viewer(caller, lambda: self._jobs.may_follow(caller.user, job))
+        view = AcceptedView(
+            message_id=accepted.message_id,
+            job_id=accepted.job_id,
+            thread_id=accepted.thread_id,
+            trace_id=accepted.trace_id,
+        )
+        return Response(view, status_code=202, headers=_location(accepted))
+
+    async def _streamed(
+        self, caller: Caller, question: Question, idempotency: Idempotency | None
+    ) -> Response[Any]:
+        """Nothing is asked unless there is room for the stream."""
+        lease = await self._streams.open(caller.user)
+        with ExitStack() as refused:
+            refused.enter_context(lease)
+            accepted = await self._asking.ask(caller, question, idempotency)
+            job = await self._jobs.get(caller.user, accepted.job_id)
+            refused.pop_all()  # the stream closes it
+        viewer = Viewer(caller, lambda: self._jobs.may_follow(caller.user, job), lease)
         events = job_stream(self._feed, job, after=0, viewer=viewer)
-        return event_stream(events, headers=location)
+        return event_stream(events, headers=_location(accepted))
+
+
+def _location(accepted: Accepted) -> dict[str, str]:
+    return {"Location": f"/v1/jobs/{accepted.job_id}"}

@@ -25,6 +25,7 @@ _EVERYWHERE: Final = (
     "invalid_request",
     "token_in_url",
     "unauthorized",
+    "rate_limited",
     "internal_error",
     "log_unavailable",
     "keys_unavailable",

@@ -27,6 +27,7 @@ from services.api.schemas import (
     JobView,
 )
 from services.api.sse import Viewer, event_stream, job_stream
+from services.api.stream_leases import StreamLeases
 from shared.codec import Record, decode_event, json_page
 from shared.events import Done, ErrorRaised
 from shared.hot_state import Job
@@ -57,7 +58,8 @@ async def event_query(
     responses={
         **refusals(
             "not_found", "unknown_agent", "bad_idempotency_key", "thread_busy",
-            "idempotency_mismatch", "queue_full", "archive_unavailable", body=True,
+            "idempotency_mismatch", "queue_full", "too_many_jobs", "too_many_streams",
+            "archive_unavailable", body=True,
         ),
         200: EVENT_STREAM,
         202: ResponseSpec(AcceptedView, generate_examples=False, description="It will be answered"),
@@ -96,19 +98,24 @@ async def get_job(
     operation_class=PageOrStream,
     security=TICKET,
     opt={TICKET_FOR: "job_id"},
-    responses=refusals("not_found", "bad_cursor", "cursor_ahead", "archive_unavailable"),
+    responses=refusals(
+        "not_found", "bad_cursor", "cursor_ahead", "too_many_streams", "archive_unavailable"
+    ),
 )
 async def job_events(
     request: Request[Any, Any, Any],
     job_id: FromPath[str],
     jobs: NamedDependency[SkipValidation[JobsOfUser]],
     feed: NamedDependency[SkipValidation[Feed]],
+    streams: NamedDependency[SkipValidation[StreamLeases]],
     wanted: NamedDependency[SkipValidation[EventQuery]],
 ) -> Response[EventPage]:
-    job = await jobs.reached(request.user.user, job_id, wanted.after)
+    caller = request.user
+    job = await jobs.reached(caller.user, job_id, wanted.after)
     if wanted.format == "json":
         return _page(job, wanted, await jobs.page(job, after=wanted.after, limit=wanted.limit))
-    viewer = Viewer(request.user, lambda: jobs.may_follow(request.user.user, job))
+    lease = await streams.open(caller.user)
+    viewer = Viewer(caller, lambda: jobs.may_follow(caller.user, job), lease)
     events = job_stream(feed, job, after=wanted.after, viewer=viewer)
     return cast("Any", event_stream(events))
 

@@ -37,7 +37,8 @@ Place = Annotated[str | None, QueryParameter(description="a message id, or an RF
     responses={
         **refusals(
             "not_found", "unknown_agent", "bad_idempotency_key", "thread_busy",
-            "idempotency_mismatch", "queue_full", "archive_unavailable", body=True,
+            "idempotency_mismatch", "queue_full", "too_many_jobs", "too_many_streams",
+            "archive_unavailable", body=True,
         ),
         200: EVENT_STREAM,
         202: ResponseSpec(AcceptedView, generate_examples=False, description="It will be answered"),

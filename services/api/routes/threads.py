@@ -22,6 +22,7 @@ from services.api.routes.parameters import IdempotencyKey, event_place
 from services.api.routes.thread_views import ThreadViews
 from services.api.schemas import CreateThread, ReadThread, ThreadPage, ThreadView, UpdateThread
 from services.api.sse import Viewer, event_stream, thread_stream
+from services.api.stream_leases import StreamLeases
 from services.api.threads import Threads
 from shared.agents import Agent
 from shared.events import ThreadStatus, ThreadUpdated
@@ -143,7 +144,9 @@ async def delete_thread(
     security=TICKET,
     opt={TICKET_FOR: "thread_id"},
     responses={
-        **refusals("not_found", "bad_cursor", "cursor_ahead", "archive_unavailable"),
+        **refusals(
+            "not_found", "bad_cursor", "cursor_ahead", "too_many_streams", "archive_unavailable"
+        ),
         200: EVENT_STREAM,
     },
 )
@@ -152,10 +155,13 @@ async def thread_events(
     thread_id: FromPath[str],
     threads: NamedDependency[SkipValidation[Threads]],
     feed: NamedDependency[SkipValidation[Feed]],
+    streams: NamedDependency[SkipValidation[StreamLeases]],
     place: NamedDependency[SkipValidation[int]],
 ) -> Stream:
-    thread = await threads.reached(request.user.user, thread_id, place)
-    viewer = Viewer(request.user, lambda: threads.may_follow(request.user.user, thread_id))
+    caller = request.user
+    thread = await threads.reached(caller.user, thread_id, place)
+    lease = await streams.open(caller.user)
+    viewer = Viewer(caller, lambda: threads.may_follow(caller.user, thread_id), lease)
     return event_stream(thread_stream(feed, thread, after=place, viewer=viewer))
 
 

@@ -106,7 +106,12 @@ async def running_gateway(settings: Settings) -> AsyncGenerator[Running]:
     engine = create_engine(settings.required("database_url"), application="api")
     gateway = assemble(settings, redis=redis, archive=Archive(engine), agents=AGENTS)
     service = GatewayService(
-        gateway, redis=redis, partitions=settings.partitions, host="127.0.0.1", port=settings.port
+        gateway,
+        redis=redis,
+        partitions=settings.partitions,
+        host="127.0.0.1",
+        port=settings.port,
+        trusted_proxies=settings.trusted_proxies,
     )
     try:
         await service.start()

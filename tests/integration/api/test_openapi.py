@@ -12,7 +12,7 @@ import pytest_asyncio
 from services.api.problems import CODES
 from tests.integration.api.gateways import Running
 
-OPEN = {"/healthz", "/readyz"}
+OPEN = {"/healthz", "/readyz", "/metrics"}
 STREAMS = {
     ("get", "/v1/threads/{thread_id}/events", "200"),
     ("get", "/v1/jobs/{job_id}/events", "200"),

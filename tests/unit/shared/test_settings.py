@@ -164,3 +164,10 @@ def test_settings_do_not_change() -> None:
 
 def test_each_process_is_a_consumer_of_its_own() -> None:
     assert str(os.getpid()) in load_settings().consumer_name
+
+
+def test_trusted_proxies_are_addresses_or_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    named = load(monkeypatch, TRUSTED_PROXIES="10.0.0.0/8, ::1")
+    assert named.trusted_proxies == ("10.0.0.0/8", "::1")
+    for wrong in ("proxy.example", "*", "10.0.0.300"):
+        assert "HEADWATER_TRUSTED_PROXIES" in complaint(monkeypatch, TRUSTED_PROXIES=wrong)
