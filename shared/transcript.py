@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -65,11 +65,18 @@ async def unarchived(hot: HotState, thread_id: str, *, archived: int) -> dict[st
     Read this before Postgres: what moves from one to the other in between is then seen twice,
     never missed.
     """
-    records: list[Record] = []
-    after = archived
-    while True:
-        page = await hot.records(thread_id, after=after)
-        records += page
-        if len(page) < READ_COUNT_MAX:
-            return fold(thread_id, records)
-        after = page[-1].position
+    found = await unarchived_of(hot, {thread_id: archived})
+    return {message.message_id: message for message in found}
+
+
+async def unarchived_of(hot: HotState, archived: Mapping[str, int]) -> list[Message]:
+    """The same for several threads: the messages behind an archived position of each."""
+    records: dict[str, list[Record]] = {thread_id: [] for thread_id in archived}
+    after = dict(archived)
+    while after:
+        pages = await hot.records_of(after)
+        for thread_id, page in pages.items():
+            records[thread_id] += (record for record in page if record.type != "token")
+        full = {name: page for name, page in pages.items() if len(page) == READ_COUNT_MAX}
+        after = {thread_id: page[-1].position for thread_id, page in full.items()}
+    return [message for name, said in records.items() for message in fold(name, said).values()]

@@ -25,9 +25,11 @@ from services.api.routes import agents as agent_routes
 from services.api.routes import health as health_routes
 from services.api.routes import jobs as job_routes
 from services.api.routes import messages as message_routes
+from services.api.routes import search as search_routes
 from services.api.routes import threads as thread_routes
 from services.api.routes.answers import Answers
 from services.api.routes.json_bodies import JsonRequest
+from services.api.search import Search
 from services.api.threads import Threads
 from shared.agents import Agent
 from shared.archive import Archive
@@ -71,6 +73,7 @@ def assemble(
         "threads": threads,
         "answers": Answers(asking, jobs, feed),
         "messages": Messages(threads, hot, archive),
+        "search": Search(threads, hot, archive),
         "jobs": jobs,
         "feed": feed,
         "health": health,
@@ -93,6 +96,7 @@ def _application(settings: Settings, provided: Mapping[str, Any]) -> Litestar:
             *message_routes.HANDLERS,
             *job_routes.HANDLERS,
             *agent_routes.HANDLERS,
+            *search_routes.HANDLERS,
         ],
         request_class=JsonRequest,
         middleware=[DefineMiddleware(authentication_middleware(verifier))],

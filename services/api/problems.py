@@ -13,6 +13,7 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 
 from shared.errors import (
+    ArchiveTooSlow,
     ArchiveUnavailable,
     HeadwaterError,
     IdempotencyMismatch,
@@ -48,6 +49,7 @@ CODES: Final = {
     "internal_error": 500,
     "log_unavailable": 503,
     "archive_unavailable": 503,
+    "search_too_slow": 503,
 }
 _OF_ERRORS: Final[dict[type[HeadwaterError], str]] = {
     NotFound: "not_found",
@@ -56,6 +58,7 @@ _OF_ERRORS: Final[dict[type[HeadwaterError], str]] = {
     IdempotencyMismatch: "idempotency_mismatch",
     LogUnavailable: "log_unavailable",
     ArchiveUnavailable: "archive_unavailable",
+    ArchiveTooSlow: "search_too_slow",
 }
 _OF_STATUSES: Final = {  # of refusals that the framework decides on
     400: "invalid_request",

@@ -12,7 +12,7 @@ from sqlalchemy import and_, func, select, tuple_
 from services.api.cursors import ThreadCursor
 from shared.archive import Archive, thread_columns, thread_from_row
 from shared.events import ThreadStatus
-from shared.read_model import messages, threads
+from shared.read_model import SAID, messages, threads
 from shared.thread_log import Thread
 from shared.transcript import Message, message_from
 
@@ -68,7 +68,7 @@ async def messages_page(
 ) -> list[Message]:
     """Messages between two positions: the first ones behind ``after``, else the newest."""
     order = messages.c.position.asc() if after is not None else messages.c.position.desc()
-    statement = select(messages).where(_visible(thread_id)).order_by(order).limit(limit)
+    statement = select(*SAID).where(_visible(thread_id)).order_by(order).limit(limit)
     if after is not None:
         statement = statement.where(messages.c.position > after)
     if before is not None:
