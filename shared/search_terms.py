@@ -43,7 +43,7 @@ _ASCII_WORD: Final = re.compile("[a-z0-9]+")
 # Runs that are folded as they are, letters written in parts, and single characters.
 _PIECE: Final = re.compile(
     r"(?P<plain>[\x00-\x7f\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3]+)"
-    r"|[\u1100-\u115f][\u1160-\u11a7][\u11a8-\u11ff]?|.[\u3099\u309a]?",
+    r"|[\u1100-\u115f][\u1160-\u11a7][\u11a8-\u11ff]?|.[\u3099\u309a\uff9e\uff9f]?",
     re.DOTALL,
 )
 # Accents, the vowel points of Hebrew and Arabic, and characters that are not seen.
@@ -107,12 +107,20 @@ def terms_of(text: str) -> Iterator[Term]:
         if pattern is _PLACE and found["run"]:
             for first in range(start, end):
                 last = min(first + 2, end)
-                yield Term(folded[first:last], place, origin[first], origin[last])
+                yield Term(folded[first:last], place, origin[first], _end(origin, last))
                 place += 1
         else:
             term = folded[start : min(end, start + WORD_CHARS_MAX)]
-            yield Term(term, place, origin[start], origin[end])
+            yield Term(term, place, origin[start], _end(origin, end))
             place += 1
+
+
+def _end(origin: Sequence[int], end: int) -> int:
+    """Where a term ends in the text: with all of the character that its end was folded from."""
+    last = origin[end - 1]
+    while origin[end] <= last:
+        end += 1
+    return origin[end]
 
 
 def query_of(text: str) -> Query:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, and_
-from sqlalchemy.dialects.postgresql import array
+from sqlalchemy import ColumnElement, Text, and_, cast
+from sqlalchemy.dialects.postgresql import ARRAY, array
 
 from shared.read_model import messages, threads
 from shared.thread_log import Thread
@@ -20,7 +20,7 @@ def seen_messages(user: str) -> ColumnElement[bool]:
     A thread has one owner, and only owners ask. Whether the thread may be seen stands in
     ``seen_threads``, which must be asked as well.
     """
-    return array([messages.c.asker]).contains([user])
+    return array([messages.c.asker]).contains(cast([user], ARRAY(Text)))
 
 
 def may_see(user: str, thread: Thread) -> bool:
