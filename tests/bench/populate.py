@@ -22,15 +22,17 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from infra.local.machine import free_port
 from infra.local.postgres import postgres_part, postgres_url
 from infra.local.supervisor import Supervisor
-from services.persister.batch import read_batch
+from services.persister.batch import Batch, read_batch
 from services.persister.migrate import migrate
 from services.persister.store import Store
+from shared.errors import ArchiveUnavailable
 from shared.postgres import create_engine
 from tests.bench.corpus import PARTITIONS, Corpus, number_after
 
 LIFE = "populate"
 AT_ONCE = 3  # partitions: one is written by Postgres while another is made
 PROGRESS_SECONDS = 20.0
+COMMIT_TRIES_MAX = 5
 
 
 @contextmanager
@@ -77,9 +79,18 @@ class Populating:
                 if time.monotonic() > self._until:
                     return
                 batch = read_batch(self._corpus.batch(partition, number))
-                added = (await self._store.commit(partition, batch, LIFE)).added
+                added = await self._commit(partition, batch)
                 self.messages += added // 2  # four events are a question and an answer
                 self._tell(partition, number)
+
+    async def _commit(self, partition: int, batch: Batch) -> int:
+        """How many events are new. A busy machine may take longer than a transaction may."""
+        for _ in range(COMMIT_TRIES_MAX):
+            try:
+                return (await self._store.commit(partition, batch, LIFE)).added
+            except ArchiveUnavailable as error:
+                sys.stdout.write(f"partition {partition}: {error}: again\n")
+        raise ArchiveUnavailable(f"{COMMIT_TRIES_MAX} commits in a row have failed")
 
     def _tell(self, partition: int, number: int) -> None:
         now = time.monotonic()

@@ -31,8 +31,8 @@ from tests.bench.populate import archive_in
 from tests.integration.api.gateways import Running, running_gateway, settings_for
 from tests.support.servers import empty_and_open, running_valkey
 
-REQUESTS = 200  # of each kind
-WARM = 10
+REQUESTS = 100  # of each kind
+WARM = 5
 SAMPLE = 100  # users and threads that are asked for in turn
 TABLES = ("events", "threads", "messages", "jobs")
 
