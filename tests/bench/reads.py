@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import itertools
 import random
+import re
 import statistics
 import sys
 import tempfile
@@ -23,6 +24,7 @@ from typing import Any
 from sqlalchemy import Engine, event, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from shared.observability import configure_logging
 from shared.postgres import create_engine
 from shared.settings import Settings
 from tests.bench.corpus import HEAVY, LIGHT, PARTITIONS
@@ -34,6 +36,11 @@ from tests.support.servers import empty_and_open, running_valkey
 REQUESTS = 100  # of each kind
 WARM = 5
 SAMPLE = 100  # users and threads that are asked for in turn
+EXECUTION = re.compile(r"Execution Time: ([0-9.]+) ms")
+HEAD = (
+    "| request | items | p50 ms | p99 ms | of it Postgres, once, ms |\n"
+    "| --- | --- | --- | --- | --- |"
+)
 TABLES = ("events", "threads", "messages", "jobs")
 
 
@@ -60,7 +67,8 @@ class Case:
     def row(self) -> str:
         ordered = sorted(self.took)
         p50, p99 = statistics.median(ordered), ordered[int(len(ordered) * 0.99)]
-        return f"| {self.name} | {self.items} | {p50:.1f} | {p99:.1f} |"
+        postgres = sum(float(took) for plan in self.plans for took in EXECUTION.findall(plan))
+        return f"| {self.name} | {self.items} | {p50:.1f} | {p99:.1f} | {postgres:.1f} |"
 
 
 def cases(users: list[str], places: dict[str, list[Place]]) -> list[Case]:
@@ -118,7 +126,7 @@ async def sample(engine: AsyncEngine) -> tuple[list[str], dict[str, list[Place]]
             wanted = {"heavy": HEAVY, "of_heavy": name == HEAVY, "count": SAMPLE}
             found = (await connection.execute(query, wanted)).all()
             places[name] = [Place(*row) for row in found]
-        return random.Random(1).sample(users, SAMPLE), places, await _sizes(engine)
+    return random.Random(1).sample(users, SAMPLE), places, await _sizes(engine)
 
 
 async def _sizes(engine: AsyncEngine) -> str:
@@ -215,9 +223,7 @@ async def measure(settings: Settings) -> str:
             await connection.execute(text("ANALYZE"))
             await connection.commit()
         users, places, sizes = await sample(engine)
-        sys.stdout.write(
-            f"{sizes}\n\n| request | items | p50 ms | p99 ms |\n| --- | --- | --- | --- |\n"
-        )
+        sys.stdout.write(f"{sizes}\n\n{HEAD}\n")
         kept: list[str] = []
         for case in cases(users, places):
             await measuring.run(case)
@@ -239,6 +245,7 @@ def main() -> None:
     ):
         empty_and_open(valkey.url)
         settings = settings_for(valkey.url, database_url, partitions=PARTITIONS, log_level="ERROR")
+        configure_logging(settings, service="bench")
         plans = asyncio.run(measure(settings))
     if asked.plans is not None:
         asked.plans.write_text(plans)
