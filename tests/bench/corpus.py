@@ -15,10 +15,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
+from typing import Any
 
 from services.persister.batch import Entry
 from shared.codec import encode
-from shared.events import Done, MessagePosted, Started, ThreadCreated, Token
+from shared.events import Done, JobEvent, MessagePosted, Started, ThreadCreated, ThreadEvent, Token
 from shared.ids import partition_of_thread
 from shared.times import rfc3339
 from tests.bench.languages import Writer
@@ -115,7 +116,7 @@ def _events(talk: Talk, partition: int, turn: int, moment: int) -> Iterator[dict
         user=talk.owner, content=question, agent="default", trace_id=digest[:32],
     )  # fmt: skip
     yield _fields(thread_id, place, thread_id, turn + 2, posted)
-    of_job = {"job_id": job_id, "attempt": 1, "at": at}
+    of_job: dict[str, Any] = {"job_id": job_id, "attempt": 1, "at": at}
     events = (
         Started(**of_job, seq=1, agent="default", model="made-up"),
         Token(**of_job, seq=2, content=answer, deltas=40),
@@ -127,7 +128,7 @@ def _events(talk: Talk, partition: int, turn: int, moment: int) -> Iterator[dict
 
 
 def _fields(
-    thread_id: str, position: int, stream: str, seq: int, event: object
+    thread_id: str, position: int, stream: str, seq: int, event: JobEvent | ThreadEvent
 ) -> dict[bytes, bytes]:
     return {
         b"h": thread_id.encode(),
