@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from psycopg.errors import QueryCanceled
 from sqlalchemy import (
     ColumnElement,
     CursorResult,
@@ -23,6 +24,7 @@ from sqlalchemy import (
     not_,
     or_,
     select,
+    text,
 )
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.exc import DBAPIError, TimeoutError
@@ -30,12 +32,17 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.sql import Select
 
 from shared.codec import Record
-from shared.errors import ArchiveUnavailable
+from shared.errors import ArchiveTooSlow, ArchiveUnavailable
 from shared.hot_state import READ_COUNT_MAX, Job
 from shared.read_model import events, jobs, messages, participants, threads
 from shared.thread_log import Thread, split_users
 from shared.times import rfc3339
 
+# Of the transaction. A statement prepared for any parameters would be planned for the average user.
+_BOUNDED: Final = text(
+    "SELECT set_config('statement_timeout', :milliseconds, true),"
+    " set_config('plan_cache_mode', 'force_custom_plan', true), set_config('jit', 'off', true)"
+)
 TURNS_MAX: Final = 200  # of a thread's history, before the token budget cuts it
 _IN_ORDER: Final = aggregate_order_by(literal("\n", Text), participants.c.present_position)
 
@@ -101,12 +108,27 @@ class Archive:
         """The rows as mappings by column name."""
         return [dict(row) for row in (await self._run(statement)).mappings()]
 
-    async def _run(self, statement: Executable) -> CursorResult[Any]:
+    async def mappings_within(
+        self, milliseconds: int, statement: Executable
+    ) -> list[Mapping[str, Any]]:
+        """The rows of a statement whose cost hangs on its parameters.
+
+        It is planned for these very ones. Raises ArchiveTooSlow.
+        """
+        return [dict(row) for row in (await self._run(statement, milliseconds)).mappings()]
+
+    async def _run(
+        self, statement: Executable, milliseconds: int | None = None
+    ) -> CursorResult[Any]:
         """The result, read whole: the connection is back in the pool."""
         try:
             async with self._engine.connect() as connection:
+                if milliseconds is not None:
+                    await connection.execute(_BOUNDED, {"milliseconds": str(milliseconds)})
                 return await connection.execute(statement)
         except (DBAPIError, TimeoutError) as error:
+            if milliseconds is not None and isinstance(getattr(error, "orig", None), QueryCanceled):
+                raise ArchiveTooSlow(f"It takes longer than {milliseconds} ms.") from error
             raise ArchiveUnavailable(f"Postgres is unavailable: {type(error).__name__}") from error
 
     async def thread(self, thread_id: str) -> Thread | None:

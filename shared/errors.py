@@ -5,6 +5,7 @@
     ├── DeploymentError            the stores do not fit this process (partitions, schema)
     ├── LogUnavailable             Redis cannot take or answer the call; nothing is known to be lost
     ├── ArchiveUnavailable         Postgres cannot answer; live streams go on without it
+    │   └── ArchiveTooSlow         it was given a time to answer in, and did not
     ├── KeysUnavailable            the issuer's keys cannot be had, and a token is of one not known
     ├── UnknownJob                 Redis has a command for a job it knows nothing of
     ├── CodecError                 bytes that are no event or command of ours
@@ -47,6 +48,10 @@ class LogUnavailable(HeadwaterError):
 
 class ArchiveUnavailable(HeadwaterError):
     """The archive cannot be reached."""
+
+
+class ArchiveTooSlow(ArchiveUnavailable):
+    """The archive did not answer in the time that the question was given."""
 
 
 class KeysUnavailable(HeadwaterError):

@@ -31,6 +31,7 @@ from shared.events import (
     ThreadUpdated,
 )
 from shared.read_model import PROJECTED, Merge, jobs, messages, participants, threads
+from shared.search_terms import vector_of
 from shared.states import JOB_STATUSES
 
 Row = dict[str, Any]
@@ -173,10 +174,12 @@ def _posted(thread_id: str, position: int, event: MessagePosted) -> Iterator[tup
     yield threads, {"thread_id": thread_id, "updated_at": at}
     question = {"role": "user", "author": event.user, "content": event.content}
     question |= {"metadata": event.metadata, "position": position, "created_at": at}
+    question |= {"terms": vector_of(_storable(event.content))}
     if event.replaces is not None:
         question |= {"replaces": event.replaces, "replaced_position": event.replaced_position}
-    yield messages, {"message_id": event.message_id, **of_job, **question}
-    yield messages, {"message_id": event.reply_id, **of_job, "author": event.agent}
+    asked = {**of_job, "asker": event.user}
+    yield messages, {"message_id": event.message_id, **asked, **question}
+    yield messages, {"message_id": event.reply_id, **asked, "author": event.agent}
     job = event.model_dump(include={"message_id", "reply_id", "agent", "trace_id"})
     job |= {"owner": event.user, "status": "queued", "first_position": position, "created_at": at}
     yield jobs, {**of_job, **job}
@@ -190,6 +193,7 @@ def _done(thread_id: str, position: int, event: Done) -> Iterator[tuple[Table, R
         return  # nobody began it, nothing was said: there is no message
     answer = event.model_dump(include={"content", "status", "finish_reason", "usage"})
     answer |= {"role": "assistant", "position": position, "created_at": at}
+    answer |= {"terms": vector_of(_storable(event.content))}
     yield messages, {"message_id": event.message_id, **of_job, **answer}
 
 

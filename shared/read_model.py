@@ -32,7 +32,7 @@ from sqlalchemy import (
     Text,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSON, JSONB
+from sqlalchemy.dialects.postgresql import JSON, JSONB, TSVECTOR
 
 metadata = MetaData()
 
@@ -119,8 +119,18 @@ messages = Table(
     Column("deleted_at", _TIME, info=LEAST),
     Column("replaces", Text, info=ONCE),  # of a question: an earlier one,
     Column("replaced_position", BigInteger, info=ONCE),  # which stands here
+    Column("asker", Text, info=ONCE),  # the user who asked, of the question and of its answer
+    Column("terms", TSVECTOR, info=ONCE),  # what it is found by: shared.search_terms
     Index("messages_by_position", "thread_id", "position"),
     Index("messages_by_job", "job_id"),
+    # One index of both: a word that everybody uses costs a user only what is theirs of it.
+    Index(
+        "messages_by_term",
+        text("(ARRAY[asker])"),
+        "terms",
+        postgresql_using="gin",
+        postgresql_where=text("role IS NOT NULL"),
+    ),
 )
 
 jobs = Table(
@@ -168,5 +178,7 @@ checkpoints = Table(
     Column("updated_at", _TIME, nullable=False),
     Column("life", Text),  # of Redis, in which batches must have been read; any, if never restored
 )
+
+SAID = tuple(column for column in messages.c if column.name not in ("asker", "terms"))
 
 PROJECTED = (threads, messages, jobs, participants)  # what a rebuild drops and makes again

@@ -101,7 +101,7 @@ async def unarchived_of(hot: HotState, archived: Mapping[str, int]) -> dict[str,
     while places:
         pages = await hot.records_of(places)
         for thread_id, page in pages.items():
-            records[thread_id] += page
+            records[thread_id] += (record for record in page if record.type != "token")
         places = {
             thread_id: page[-1].position
             for thread_id, page in pages.items()

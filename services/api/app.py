@@ -33,12 +33,14 @@ from services.api.routes import jobs as job_routes
 from services.api.routes import messages as message_routes
 from services.api.routes import participants as participant_routes
 from services.api.routes import metrics as metrics_routes
+from services.api.routes import search as search_routes
 from services.api.routes import threads as thread_routes
 from services.api.routes import tickets as ticket_routes
 from services.api.routes.answers import Answers
 from services.api.routes.json_bodies import JsonRequest
 from services.api.routes.thread_views import ThreadViews
 from services.api.stream_leases import StreamLeases
+from services.api.search import Search
 from services.api.threads import Threads
 from services.api.unread import Unread
 from services.api.tickets import TicketDesk
@@ -107,6 +109,7 @@ def assemble(
         "answers": Answers(asking, jobs, feed, streams),
         "views": ThreadViews(Unread(hot, archive)),
         "messages": messages,
+        "search": Search(threads, hot, archive),
         "jobs": jobs,
         "feed": feed,
         "ticket_desk": TicketDesk(tickets, threads, jobs),
@@ -166,6 +169,7 @@ def _application(
             *job_routes.HANDLERS,
             *agent_routes.HANDLERS,
             *ticket_routes.HANDLERS,
+            *search_routes.HANDLERS,
         ],
         request_class=JsonRequest,
         middleware=[

@@ -18,9 +18,9 @@ from shared.hot_state import HotState, Job
 from shared.thread_log import Thread
 
 CURSOR_CHARS_MAX: Final = 128
-_PLACE: Final = re.compile(
-    r"(?P<updated_at>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z) (?P<thread_id>thr_[0-9a-f]{32})"
-)
+_AT: Final = r"(?P<at>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z)"
+_PLACE: Final = re.compile(rf"{_AT} (?P<id>thr_[0-9a-f]{{32}})")
+_FOUND: Final = re.compile(rf"(?P<rank>\d) {_AT} (?P<id>msg_[0-9a-f]{{34}})")
 _NUMBER: Final = re.compile(r"[0-9]{1,15}")
 
 Streamed = TypeVar("Streamed", Job, Thread)
@@ -41,20 +41,52 @@ class ThreadCursor(NamedTuple):
         return datetime.fromisoformat(self.updated_at)
 
     def encode(self) -> str:
-        return base64.urlsafe_b64encode(" ".join(self).encode()).decode().rstrip("=")
+        return _encoded(" ".join(self))
 
     @classmethod
     def decode(cls, text: str) -> ThreadCursor:
         """Raises BadRequest."""
-        try:
-            padded = text[:CURSOR_CHARS_MAX].encode("ascii") + b"=" * (-len(text) % 4)
-            place = _PLACE.fullmatch(base64.urlsafe_b64decode(padded).decode("ascii"))
-            cursor = cls(**place.groupdict()) if place else None
-            if cursor is None or cursor.encode() != text or not cursor.moment:
-                raise ValueError
-        except ValueError:
-            raise BadRequest("bad_cursor", "This cursor is not one of ours.") from None
-        return cursor
+        place = _decoded(_PLACE, text)
+        return cls(place["at"], place["id"])
+
+
+class FoundCursor(NamedTuple):
+    """A place among what a search finds; orders as the answer does, best last."""
+
+    rank: int
+    created_at: str
+    message_id: str
+
+    @property
+    def moment(self) -> datetime:
+        return datetime.fromisoformat(self.created_at)
+
+    def encode(self) -> str:
+        return _encoded(f"{self.rank} {self.created_at} {self.message_id}")
+
+    @classmethod
+    def decode(cls, text: str) -> FoundCursor:
+        """Raises BadRequest."""
+        place = _decoded(_FOUND, text)
+        return cls(int(place["rank"]), place["at"], place["id"])
+
+
+def _encoded(place: str) -> str:
+    return base64.urlsafe_b64encode(place.encode()).decode().rstrip("=")
+
+
+def _decoded(pattern: re.Pattern[str], text: str) -> dict[str, str]:
+    """The parts of a place. Raises BadRequest for what was never given out."""
+    try:
+        padded = text[:CURSOR_CHARS_MAX].encode("ascii") + b"=" * (-len(text) % 4)
+        place = base64.urlsafe_b64decode(padded).decode("ascii")
+        found = pattern.fullmatch(place)
+        if found is None or _encoded(place) != text:
+            raise ValueError
+        datetime.fromisoformat(found["at"])
+    except ValueError:
+        raise BadRequest("bad_cursor", "This cursor is not one of ours.") from None
+    return found.groupdict()
 
 
 def event_cursor(last_event_id: str | None, after: str | None) -> int:

@@ -14,6 +14,7 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 
 from shared.errors import (
+    ArchiveTooSlow,
     ArchiveUnavailable,
     HeadwaterError,
     IdempotencyMismatch,
@@ -64,6 +65,7 @@ CODES: Final = {
     "log_unavailable": 503,
     "archive_unavailable": 503,
     "keys_unavailable": 503,
+    "search_too_slow": 503,
 }
 _OF_ERRORS: Final[dict[type[HeadwaterError], str]] = {
     NotFound: "not_found",
@@ -78,6 +80,7 @@ _OF_ERRORS: Final[dict[type[HeadwaterError], str]] = {
     LogUnavailable: "log_unavailable",
     ArchiveUnavailable: "archive_unavailable",
     KeysUnavailable: "keys_unavailable",
+    ArchiveTooSlow: "search_too_slow",
 }
 _OF_STATUSES: Final = {  # of refusals that the framework decides on
     400: "invalid_request",

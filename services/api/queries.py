@@ -10,9 +10,10 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Row, and_, func, select, text, tuple_
 
 from services.api.cursors import ThreadCursor
+from services.api.visibility import joined_threads
 from shared.archive import Archive, thread_columns, thread_from_row
 from shared.events import ThreadStatus
-from shared.read_model import messages, participants, threads
+from shared.read_model import SAID, messages, threads
 from shared.thread_log import Thread
 from shared.transcript import Message, message_from
 
@@ -66,11 +67,8 @@ async def threads_page(
 
     Two statements, since each is quick by an index of its own; together they are not.
     """
-    joined = select(participants.c.thread_id).where(
-        participants.c.user_id == user, participants.c.present
-    )
     own = await _threads(archive, threads.c.owner == user, query, without)
-    others = await _threads(archive, threads.c.thread_id.in_(joined), query, without)
+    others = await _threads(archive, threads.c.thread_id.in_(joined_threads(user)), query, without)
     return sorted(own + others, key=ThreadCursor.of, reverse=True)[: query.limit]
 
 
@@ -106,7 +104,7 @@ async def messages_page(
 ) -> list[Message]:
     """Messages between two positions: the first ones behind ``after``, else the newest."""
     order = messages.c.position.asc() if after is not None else messages.c.position.desc()
-    statement = select(messages).where(_visible(thread_id)).order_by(order).limit(limit)
+    statement = select(*SAID).where(_visible(thread_id)).order_by(order).limit(limit)
     if without:
         statement = statement.where(messages.c.message_id.not_in(without))
     if after is not None:
@@ -130,7 +128,7 @@ async def message_row(
     archive: Archive, thread_id: str, message_id: str
 ) -> Mapping[str, Any] | None:
     """What is archived of a message, also of one that is deleted, or not yet said."""
-    statement = select(messages).where(
+    statement = select(*SAID).where(
         messages.c.message_id == message_id, messages.c.thread_id == thread_id
     )
     found = await archive.mappings(statement)
@@ -139,7 +137,7 @@ async def message_row(
 
 async def asked_in(archive: Archive, job_id: str) -> Message | None:
     """The question of a job, unless it is deleted."""
-    statement = select(messages).where(
+    statement = select(*SAID).where(
         messages.c.job_id == job_id, messages.c.role == "user", messages.c.deleted_at.is_(None)
     )
     found = await archive.mappings(statement)

@@ -183,6 +183,30 @@ class MessageStateView(View):
     state: str
 
 
+class SnippetPiece(View):
+    text: str
+    is_match: bool
+
+
+class FoundMessageView(View):
+    """A message that a search has found; ``snippet``, joined, is a piece of its text."""
+
+    message_id: str
+    thread_id: str
+    thread_title: str | None
+    job_id: str
+    role: Literal["user", "assistant"]
+    author: str | None
+    position: int
+    created_at: str
+    snippet: list[SnippetPiece]
+
+
+class FoundPage(View):
+    items: list[FoundMessageView]
+    next_cursor: str | None
+
+
 class AcceptedView(View):
     message_id: str
     job_id: str

@@ -26,6 +26,7 @@ SURFACE = {
     "/v1/jobs": {"post"},
     "/v1/jobs/{job_id}": {"get"},
     "/v1/jobs/{job_id}/cancel": {"post"},
+    "/v1/search/messages": {"get"},
     "/v1/jobs/{job_id}/events": {"get"},
     "/v1/threads": {"get", "post"},
     "/v1/threads/{thread_id}": {"get", "patch", "delete"},
@@ -36,7 +37,7 @@ SURFACE = {
     "/v1/threads/{thread_id}/participants/{user}": {"put", "delete"},
     "/v1/tickets": {"post"},
 }
-NAME_A_THING = {"/v1/jobs", "/v1/tickets"}  # in their bodies
+NAME_A_THING = {"/v1/jobs", "/v1/search/messages", "/v1/tickets"}  # in their bodies or queries
 PROBLEM = {"$ref": "#/components/schemas/Problem"}
 ASSET = re.compile(r"""(?:src|href)\s*=\s*["']([^"']+)["']""")
 

@@ -107,6 +107,8 @@ def test_a_question_begins_its_job_and_names_the_author_of_the_answer() -> None:
         "metadata": {},
         "position": 1,
         "created_at": TIME,
+        "asker": "alice",
+        "terms": "'hello':1",
     }
     assert projection.rows[messages]["answer"]["author"] == "poet"
     assert "role" not in projection.rows[messages]["answer"], "not a message yet"
@@ -130,6 +132,7 @@ def test_the_end_of_a_job_is_its_answer() -> None:
     answer = projection.rows[messages]["answer"]
     assert (answer["role"], answer["author"], answer["content"]) == ("assistant", "poet", "hi")
     assert (answer["status"], answer["finish_reason"], answer["position"]) == ("done", "stop", 3)
+    assert (answer["asker"], answer["terms"]) == ("alice", "'hi':1")
     job = projection.rows[jobs]["j"]
     assert (job["status"], job["attempt"], job["finished_at"]) == ("done", 1, TIME)
 
