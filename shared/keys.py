@@ -99,6 +99,7 @@ class PartitionKeys:
     def ticket(self, digest: str) -> str:
         return f"{self.prefix}:ticket:{digest}"
 
+
 def user_rate(user: str) -> str:
     return f"hw:rate:user:{user}"
 

@@ -19,10 +19,10 @@ from services.api.health import Health
 from services.api.job_limit import JobLimit
 from services.api.jobs import JobsOfUser
 from services.api.key_fetching import FetchedKeys
-from services.api.messages import Messages
-from services.api.post_message import Asking, JobsByKey
 from services.api.lenient import Lenient
+from services.api.messages import Messages
 from services.api.metrics import Metrics
+from services.api.post_message import Asking, JobsByKey
 from services.api.problems import HANDLERS
 from services.api.rate_limiting import CallerLimit, StrangerLimit, around
 from services.api.request_context import RequestContext
@@ -31,26 +31,26 @@ from services.api.routes import agents as agent_routes
 from services.api.routes import health as health_routes
 from services.api.routes import jobs as job_routes
 from services.api.routes import messages as message_routes
-from services.api.routes import participants as participant_routes
 from services.api.routes import metrics as metrics_routes
+from services.api.routes import participants as participant_routes
 from services.api.routes import search as search_routes
 from services.api.routes import threads as thread_routes
 from services.api.routes import tickets as ticket_routes
 from services.api.routes.answers import Answers
 from services.api.routes.json_bodies import JsonRequest
 from services.api.routes.thread_views import ThreadViews
-from services.api.stream_leases import StreamLeases
 from services.api.search import Search
+from services.api.stream_leases import StreamLeases
 from services.api.threads import Threads
-from services.api.unread import Unread
 from services.api.tickets import TicketDesk
+from services.api.unread import Unread
 from shared.agents import Agent
 from shared.archive import Archive
+from shared.backlog import Backlog
 from shared.errors import SettingsError
 from shared.event_log import EventLog
 from shared.hot_state import HotState
 from shared.idempotency import Claims
-from shared.backlog import Backlog
 from shared.quotas import Quotas
 from shared.redis_client import Redis
 from shared.settings import Settings

@@ -57,7 +57,8 @@ class GatewayService:
             proxy_headers=bool(trusted_proxies),
             forwarded_allow_ips=list(trusted_proxies),
         )
-        self._parts = [part for part in (gateway.feed, gateway.streams, gateway.keys) if part is not None]
+        parts = (gateway.feed, gateway.streams, gateway.keys)
+        self._parts = [part for part in parts if part is not None]
         self._address = f"{host}:{port}"
         self._server = _Server(config)
         self._serving: asyncio.Task[None] | None = None

@@ -45,7 +45,7 @@ _POSITION: Final[Callable[[Record], int]] = attrgetter("position")
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """Who watches, how to ask whether the thread is still there for them, and the place they take."""
+    """Who watches, how to ask whether they still may, and the place they take."""
 
     caller: Caller
     may_follow: Callable[[], Awaitable[bool]]

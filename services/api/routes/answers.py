@@ -13,9 +13,9 @@ from services.api.jobs import JobsOfUser
 from services.api.post_message import Asking, Question
 from services.api.schemas import AcceptedView
 from services.api.sse import Viewer, event_stream, job_stream
-from shared.idempotency import Idempotency
 from services.api.stream_leases import StreamLeases
 from shared.event_log import Accepted
+from shared.idempotency import Idempotency
 
 
 class Answers:
