@@ -70,6 +70,7 @@ async def serialization_failure(row: Row) -> None:
         configured(row, "default_transaction_isolation", "repeatable read"),
         await _session(row.cluster) as connection,
     ):
+        await connection.set_isolation_level(psycopg.IsolationLevel.READ_COMMITTED)
         await connection.execute(TOUCH, (sorted(row.users.users),))
         await _blocked(row.cluster)
 

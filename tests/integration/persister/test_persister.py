@@ -29,14 +29,16 @@ from tests.integration.persister.writer import PARTITIONS, USER, Writer
 DRAIN_SECONDS_MAX = 2.0
 FAILED_SECONDS_MAX = 5.0
 TRICKLE_TOKENS = 300
+IDLE_MS = 60_000
 CHAT_EVENTS = 7  # thread.created, message.posted, started, three tokens, done
 
 
 async def deliver_to_the_dead(redis: Redis) -> int:
-    """A persister that read all there was, and died with it; how many entries."""
-    logs = {PartitionKeys(partition).log: ">" for partition in range(PARTITIONS)}
-    for log in logs:
-        await redis.xreadgroup(PERSISTERS, "dead", {log: ">"}, count=10_000)
+    """A persister that read all there was, and died with it a while ago; how many entries."""
+    for log in (PartitionKeys(partition).log for partition in range(PARTITIONS)):
+        for _, entries in await redis.xreadgroup(PERSISTERS, "dead", {log: ">"}, count=10_000):
+            ids = [entry_id for entry_id, _ in entries]
+            await redis.xclaim(log, PERSISTERS, "dead", 0, ids, idle=IDLE_MS, justid=True)
     return len(await pending(redis))
 
 
