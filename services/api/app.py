@@ -97,12 +97,7 @@ def assemble(
         queue_max=settings.queue_per_thread_max,
         question_of=messages.question_of,
     )
-    limits = RequestLimits(
-        quotas,
-        lenient,
-        per_user=settings.rate_limit_per_minute,
-        per_address=settings.rate_limit_per_address,
-    )
+    limits = _limits(settings, quotas, lenient)
     metrics = Metrics(Backlog(redis, settings.partitions), _readings(feed, streams, lenient))
     provided: dict[str, Any] = {
         "threads": threads,
@@ -133,6 +128,15 @@ def _verifier(settings: Settings, keys: FetchedKeys | None) -> TokenVerifier:
         keys,
         audience=settings.auth_audience,
         issuer=settings.auth_issuer,
+    )
+
+
+def _limits(settings: Settings, quotas: Quotas, lenient: Lenient) -> RequestLimits:
+    return RequestLimits(
+        quotas,
+        lenient,
+        per_user=settings.rate_limit_per_minute,
+        per_address=settings.rate_limit_per_address,
     )
 
 

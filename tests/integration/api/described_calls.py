@@ -34,7 +34,7 @@ class DescribedCall:
     def request(self, ids: Mapping[str, str]) -> dict[str, Any]:
         """What httpx is to send."""
         filled = _filled(self.body, ids)
-        sent: dict[str, Any] = {"method": self.method, "url": self.path.format(**ids, **NO_THINGS)}
+        sent: dict[str, Any] = {"method": self.method, "url": self.path.format(**NO_THINGS | ids)}
         sent["params"] = _filled(self.query, ids)
         if self.body is not None and self.media_type == FORM:
             sent["files"] = {name: ("a.txt", b"hi") for name in filled}
@@ -77,7 +77,8 @@ def _calls(
 def _body(document: Any, schema: Any, *, least: bool = False) -> dict[str, Any] | None:
     """The properties that are required; where none is, the first one that names no thing."""
     properties = schema.get("properties", {})
-    wanted = schema.get("required", [])
+    either, *_ = schema.get("anyOf", [{}])
+    wanted = [*schema.get("required", []), *either.get("required", [])]
     if not wanted and not least:
         wanted = [name for name in properties if not name.endswith("_id")][:1]
     body = {name: _sample(document, properties[name]) for name in wanted}

@@ -128,6 +128,7 @@ async def test_a_message_is_the_same_in_both_stores(
         "state": "SENT",
         "finish_reason": None,
         "usage": None,
+        "replaces": None,
         "position": 2,
         "created_at": question["created_at"],
     }
