@@ -13,6 +13,7 @@ from typing import Any
 
 JSON, FORM = "application/json", "multipart/form-data"
 SAMPLES: dict[str, Any] = {"string": "hi", "boolean": False, "array": [], "object": {}}
+TEXT = "content"  # does by itself, where nothing is required
 NO_THINGS = {"user": "somebody"}  # parameters of paths that name no thing of anybody's
 
 
@@ -77,10 +78,10 @@ def _calls(
 def _body(document: Any, schema: Any, *, least: bool = False) -> dict[str, Any] | None:
     """The properties that are required; where none is, the first one that names no thing."""
     properties = schema.get("properties", {})
-    either, *_ = schema.get("anyOf", [{}])
-    wanted = [*schema.get("required", []), *either.get("required", [])]
+    wanted = schema.get("required", [])
     if not wanted and not least:
-        wanted = [name for name in properties if not name.endswith("_id")][:1]
+        named = [name for name in properties if not name.endswith("_id")]
+        wanted = [TEXT] if TEXT in named else named[:1]
     body = {name: _sample(document, properties[name]) for name in wanted}
     return body if properties else None
 
