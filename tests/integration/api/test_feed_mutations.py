@@ -29,6 +29,8 @@ from tests.integration.api import test_history as of_history
 from tests.integration.api.gateways import running_gateway
 from tests.integration.api.worker import Worker
 
+pytestmark = pytest.mark.mutations
+
 PATIENCE_SECONDS = 0.6  # the guards take a fraction of it when nothing is taken out
 GUARD_SECONDS_MAX = 3.0
 # How a test fails: what it saw is not so, or it saw nothing.

@@ -17,6 +17,8 @@ from tests.integration.log.mutations import MUTATIONS, Guard
 from tests.support.log_server import ChannelEar, LogServer, RepeatingRedis
 from tests.support.servers import Server
 
+pytestmark = pytest.mark.mutations
+
 # How a test fails: what it saw is not so, it saw nothing, or the server refused the script.
 FAILURES = (AssertionError, ValueError, pytest.fail.Exception, HeadwaterError, RedisError)
 

@@ -33,6 +33,8 @@ from tests.integration.orchestrator.leaving_mutations import LEAVING, Mutation
 from tests.integration.orchestrator.workers import Bench
 from tests.support.model_server import ModelServer
 
+pytestmark = pytest.mark.mutations
+
 WAIT_SECONDS = 1.5  # for what will not happen
 FAILURES = (
     AssertionError, TimeoutError, LeaseLost, KeyError, ValueError, ExceptionGroup, ResponseError,

@@ -17,9 +17,12 @@ from shared.settings import Settings
 from tests.integration.log.test_mutations import edit_script
 from tests.integration.persister import test_forgotten_jobs as forgotten
 from tests.integration.persister import test_restore as restoring
+from tests.integration.persister import test_restore_changes as changes
 from tests.integration.persister import test_restore_emptied as emptied
 from tests.integration.persister.writer import Writer
 from tests.support.servers import Server
+
+pytestmark = pytest.mark.mutations
 
 # How a test fails: what it saw is not so, or the server refused the script.
 FAILURES = (
@@ -84,9 +87,14 @@ MUTATIONS: list[Mutation] = [
         restoring.test_a_second_restore_changes_nothing,
     ),
     (
-        "if a.thread.state == 'DELETED' then",
-        "if false then",
+        "if a.thread.state == 'DELETED' or j.is_unwanted then",
+        "if j.is_unwanted then",
         restoring.test_a_job_that_its_threads_deletion_flagged_is_flagged_again,
+    ),
+    (
+        "if a.thread.state == 'DELETED' or j.is_unwanted then",
+        "if a.thread.state == 'DELETED' then",
+        changes.test_a_job_whose_message_was_deleted_is_flagged_again,
     ),
     (
         "redis.call('PERSIST', thread)",
