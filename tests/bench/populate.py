@@ -1,7 +1,9 @@
 """`python -m tests.bench.populate --folder F --messages N`: an archive of N messages, or so.
 
 A made-up log goes through the persister's own commit, batch by batch, into a PostgreSQL of its own
-in the folder. May be stopped at any time, and goes on where the archive's checkpoints stand.
+in the folder. May be stopped at any time, and goes on where the archive's checkpoints stand. The
+index of what messages are found by is made when all are there: to keep it up while they come takes
+longer than all the rest.
 """
 
 from __future__ import annotations
@@ -12,11 +14,11 @@ import json
 import secrets
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from infra.local.machine import free_port
@@ -27,11 +29,15 @@ from services.persister.migrate import migrate
 from services.persister.store import Store
 from shared.errors import ArchiveUnavailable
 from shared.postgres import create_engine
+from shared.read_model import messages
 from tests.bench.corpus import PARTITIONS, Corpus, number_after
 
 LIFE = "populate"
 AT_ONCE = 3  # partitions: one is written by Postgres while another is made
 PROGRESS_SECONDS = 20.0
+LATE_INDEX = "messages_by_term"
+# Nothing here is worth a flush: what is lost is made again.
+LOADING = ("synchronous_commit = off", "max_wal_size = '8GB'", "checkpoint_timeout = '30min'")
 COMMIT_TRIES_MAX = 5
 
 
@@ -68,10 +74,33 @@ class Populating:
         self._began = self._told = time.monotonic()
 
     async def run(self) -> None:
+        await self._set(LOADING)
         query = text("SELECT partition, log_ms FROM checkpoints")
         async with self._engine.connect() as connection:
             done = {p: number_after(ms) for p, ms in (await connection.execute(query)).all()}
-        await asyncio.gather(*(self._partition(p, done.get(p, 0)) for p in range(PARTITIONS)))
+        rest = range(PARTITIONS)
+        if min(done.get(p, 0) for p in rest) < self._corpus.batches:
+            async with self._engine.begin() as connection:
+                await connection.execute(text(f"DROP INDEX IF EXISTS {LATE_INDEX}"))
+        await asyncio.gather(*(self._partition(p, done.get(p, 0)) for p in rest))
+        if time.monotonic() < self._until:
+            await self._finish()
+
+    async def _finish(self) -> None:
+        """The last index, and figures for the planner."""
+        async with self._engine.connect() as connection:
+            await connection.execution_options(isolation_level="AUTOCOMMIT")
+            await connection.execute(text("SET maintenance_work_mem = '2GB'"))
+            await connection.run_sync(_make_index)
+            await connection.execute(text("VACUUM ANALYZE"))
+        await self._set(f"{setting.partition(' ')[0]} = DEFAULT" for setting in LOADING)
+
+    async def _set(self, settings: Iterable[str]) -> None:
+        async with self._engine.connect() as connection:
+            await connection.execution_options(isolation_level="AUTOCOMMIT")
+            for setting in settings:
+                await connection.execute(text(f"ALTER SYSTEM SET {setting}"))
+            await connection.execute(text("SELECT pg_reload_conf()"))
 
     async def _partition(self, partition: int, first: int) -> None:
         for number in range(first, self._corpus.batches):
@@ -100,6 +129,11 @@ class Populating:
             place = f"partition {partition}: batch {number + 1} of {self._corpus.batches}"
             sys.stdout.write(f"{self.messages:>9} messages, {rate:.0f}/s, {place}\n")
             sys.stdout.flush()
+
+
+def _make_index(connection: Connection) -> None:
+    index = next(index for index in messages.indexes if index.name == LATE_INDEX)
+    index.create(connection, checkfirst=True)
 
 
 async def populate(url: str, corpus: Corpus, minutes: float) -> None:
