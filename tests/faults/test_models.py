@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 import aiohttp
+import pytest
 
 from tests.faults.arena import Arena, Row
 from tests.faults.odd_cluster import ATTEMPTS_MAX, MODELS, OddCluster
@@ -98,6 +99,7 @@ async def test_row_12_a_model_that_fails(odd_arena: Arena, odd: OddCluster) -> N
             assert (viewer.events[-1]["status"], viewer.events[-1]["attempt"]) == ("done", 1)
 
 
+@pytest.mark.thorough
 async def test_row_12_a_model_server_that_is_away(odd_arena: Arena, odd: OddCluster) -> None:
     async with odd_arena.row("12 the model server is killed and away") as row:
         row.expect(status=["failed"])

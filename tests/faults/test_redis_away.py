@@ -7,6 +7,7 @@ import time
 from urllib.parse import urlsplit
 
 import aiohttp
+import pytest
 
 from tests.faults.arena import Arena, Row
 from tests.faults.conftest import LEASE_SECONDS
@@ -49,6 +50,7 @@ async def test_row_05_redis_is_away_for_less_than_a_lease(arena: Arena) -> None:
     assert row.figures.connections_max == 1
 
 
+@pytest.mark.thorough
 async def test_row_05_redis_is_away_for_several_leases(arena: Arena) -> None:
     seconds = arena.options.outage_seconds
     async with arena.row(f"05 Redis down {seconds:g} s") as row:
