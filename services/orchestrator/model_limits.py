@@ -7,17 +7,22 @@ import random
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
-from services.orchestrator.model import ModelError, ModelRefused
+from services.orchestrator.model import ModelError, ModelRefused, ModelUnreachable
 
 
 @dataclass(frozen=True, slots=True)
 class ModelLimits:
-    """The bounds of one question. ``tries_max`` counts the first one too."""
+    """The bounds of one question. ``tries_max`` counts the first one too.
+
+    A server that cannot be reached is given the time of a restart, but not for ever: it may be this
+    question that ends it.
+    """
 
     connect_seconds: float = 5.0
     first_token_seconds: float = 60.0  # of one try, connecting included
     between_tokens_seconds: float = 30.0
     tries_max: int = 3
+    unreachable_tries_max: int = 6  # 4 to 8 seconds
     backoff_seconds_first: float = 0.25
     backoff_seconds_max: float = 4.0
     retry_after_seconds_max: float = 20.0
@@ -28,7 +33,9 @@ class ModelLimits:
         At least what the server asked for, then between half and all of an exponential back-off,
         so that clients that failed together do not come back together.
         """
-        if not error.retryable or tries >= self.tries_max:
+        is_away = isinstance(error, ModelUnreachable)
+        tries_max = self.unreachable_tries_max if is_away else self.tries_max
+        if not error.retryable or tries >= tries_max:
             return None
         asked = (error.retry_after or 0.0) if isinstance(error, ModelRefused) else 0.0
         if asked > self.retry_after_seconds_max:

@@ -11,6 +11,10 @@ archive was numbered after events that nobody has. Redis would give these number
 The archive is then what it is in any other loss: the beginning of the thread. A worker that lives
 says the rest again; otherwise the answer begins anew.
 
+A hole that Redis fills stays open until somebody takes the batch over. What is behind it, and
+beyond Redis, is put back from here, unless the hole has the beginning in it: of the thread or of
+the job, without which neither is known here. Then that is taken out too.
+
 Failures
     A hole that is older   Not of this loss: an event that was given up on (a dead letter) leaves
                            one for good. What is behind it for more than HOLE_SECONDS_MAX stays.
@@ -45,6 +49,12 @@ FROM (
 WHERE position > expected AND recorded_at > {_SINCE}
 ORDER BY position LIMIT 1
 """)
+WITHOUT_BEGINNING = text(f"""
+SELECT min(events.position) FROM events
+JOIN threads USING (thread_id) LEFT JOIN jobs ON jobs.job_id = events.stream_id
+WHERE events.thread_id = :thread_id AND events.position > :known AND recorded_at > {_SINCE}
+  AND (threads.owner IS NULL OR (jobs.job_id IS NOT NULL AND jobs.first_position IS NULL))
+""")
 CUT = text("DELETE FROM events WHERE thread_id = :thread_id AND position >= :position")
 
 
@@ -54,16 +64,16 @@ async def torn(connection: AsyncConnection) -> list[str]:
 
 
 async def cut(connection: AsyncConnection, known: Mapping[str, int]) -> int:
-    """Take out what is behind a hole, beyond the position that Redis knows of each thread.
+    """Take out what cannot be put back, beyond the position that Redis knows of each thread.
 
     Returns the number of events.
     """
     events, threads = 0, list[str]()
     for thread_id, position in known.items():
         beyond = {"thread_id": thread_id, "known": position}
-        first = await connection.scalar(BEHIND_HOLE, beyond)
-        if first is not None:
-            place = {"thread_id": thread_id, "position": first}
+        found = [await connection.scalar(each, beyond) for each in (BEHIND_HOLE, WITHOUT_BEGINNING)]
+        if any(found):
+            place = {"thread_id": thread_id, "position": min(filter(None, found))}
             events += (await connection.execute(CUT, place)).rowcount
             threads.append(thread_id)
     await reproject(connection, threads)

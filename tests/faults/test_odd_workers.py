@@ -35,6 +35,7 @@ def token_of(cluster: LocalCluster, *, issued: float, expires: float) -> Token:
     return token
 
 
+@pytest.mark.thorough
 async def test_row_21_a_blocked_event_loop(odd_arena: Arena) -> None:
     async with odd_arena.row("21 event loop blocked for several leases") as row:
         await row.users.stream(6, agent="steady-long")

@@ -69,7 +69,8 @@ async def unarchived(row: Row) -> int:
         return sum([await redis.xlen(PartitionKeys(p).log) for p in range(PARTITIONS)])
 
 
-@pytest.mark.parametrize("sickness", ["disk full", thorough("read-only")])
+@pytest.mark.thorough
+@pytest.mark.parametrize("sickness", ["disk full", "read-only"])
 async def test_row_18_postgres_takes_no_writes(sickness: str, arena: Arena) -> None:
     async with arena.row(f"18 Postgres: {sickness}") as row:
         await row.users.stream(4)

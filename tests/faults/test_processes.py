@@ -47,6 +47,7 @@ async def test_row_01_kill_9_of_both_orchestrators(arena: Arena) -> None:
     assert row.figures.longest_pause_seconds < bound + MACHINE_SECONDS
 
 
+@pytest.mark.thorough
 async def test_row_01_sigterm_of_both_orchestrators(arena: Arena) -> None:
     """What runs is brought to its end; what is asked meanwhile waits for the successors."""
     async with arena.row("01 SIGTERM of both orchestrators at once") as row:
@@ -85,6 +86,7 @@ async def test_row_02_persisters_leave_freeze_and_are_away(arena: Arena) -> None
     nobody_noticed(row)
 
 
+@pytest.mark.thorough
 async def test_row_03_gateways_leave_and_freeze(arena: Arena) -> None:
     async with arena.row("03 SIGTERM of a gateway, SIGSTOP of the other") as row:
         await row.users.stream(3, viewers=4)
@@ -115,6 +117,7 @@ async def test_row_03_kill_9_of_both_gateways(arena: Arena) -> None:
     assert row.figures.longest_pause_seconds < bound
 
 
+@pytest.mark.thorough
 async def test_row_15_a_frozen_orchestrator_wakes_up_as_a_zombie(arena: Arena) -> None:
     async with arena.row("15 SIGSTOP and SIGCONT of an orchestrator") as row:
         await row.users.stream(6, agent="long")

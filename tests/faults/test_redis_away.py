@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 import aiohttp
+import pytest
 
 from tests.faults.arena import Arena, Row
 from tests.faults.conftest import LEASE_SECONDS
@@ -49,18 +52,18 @@ async def test_row_05_redis_is_away_for_less_than_a_lease(arena: Arena) -> None:
     assert row.figures.connections_max == 1
 
 
+@pytest.mark.thorough
 async def test_row_05_redis_is_away_for_several_leases(arena: Arena) -> None:
     seconds = arena.options.outage_seconds
     async with arena.row(f"05 Redis down {seconds:g} s") as row:
         jobs = await row.users.stream(4, agent="steady-long")
-        async with row.faults.down("valkey"), asyncio.TaskGroup() as watching:
-            if seconds > PING_SECONDS_MAX:
-                watching.create_task(pinged(row, jobs[0]))
+        async with watched(row, jobs[0]) as pinged, row.faults.down("valkey"):
             replies = await ask_in_vain(row, LEASE_SECONDS + MACHINE_SECONDS)
             seen = await model_seen(row.cluster)
             replies += await ask_in_vain(row, seconds - LEASE_SECONDS - MACHINE_SECONDS)
             assert (await model_seen(row.cluster)).tokens == seen.tokens, "nobody reads any more"
             assert all(viewer.connections == 1 for viewer in row.users.viewers)
+            assert pinged() or seconds < PING_SECONDS_MAX + MACHINE_SECONDS
     assert {reply.status for reply in replies} == {503}
     assert row.figures.attempts_max <= 2
     assert row.figures.longest_pause_seconds < seconds + LEASE_SECONDS + MACHINE_SECONDS
@@ -92,17 +95,27 @@ async def ask_in_vain(row: Row, seconds: float) -> list[Reply]:
     return replies
 
 
-async def pinged(row: Row, job: Job) -> None:
-    """Wait for the comment that keeps a silent stream's connection open."""
+@asynccontextmanager
+async def watched(row: Row, job: Job) -> AsyncGenerator[Callable[[], bool]]:
+    """A stream of the job, and whether it was kept awake by a comment since."""
     headers = {"Authorization": f"Bearer {row.cluster.token(job.user)}"}
     url = f"{row.cluster.url}/v1/jobs/{job.job_id}/events"
-    async with (
-        asyncio.timeout(PING_SECONDS_MAX + MACHINE_SECONDS),
-        aiohttp.ClientSession() as session,
-        session.get(url, headers=headers) as response,
-    ):
-        while await response.content.readline() != b": ping\n":
+    pinged = asyncio.Event()
+
+    async def read(content: aiohttp.StreamReader) -> None:
+        while (line := await content.readline()) and line != b": ping\n":
             pass
+        if line:
+            pinged.set()
+
+    async with aiohttp.ClientSession() as session, session.get(url, headers=headers) as response:
+        response.raise_for_status()
+        reading = asyncio.create_task(read(response.content))
+        try:
+            yield pinged.is_set
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
 
 
 async def held_back(row: Row) -> None:

@@ -22,7 +22,7 @@ BEGIN_AGAIN = "cursor_ahead"  # what a viewer is told whose cursor was lost
 PERSISTERS_OF_CLUSTER = ("persister-1", "persister-2")
 
 
-@pytest.mark.parametrize("archive", ["at hand", "behind"])
+@pytest.mark.parametrize("archive", ["behind", thorough("at hand")])
 async def test_row_06_redis_loses_its_last_second(archive: str, arena: Arena) -> None:
     async with arena.row(f"06 Redis loses its last second, the archive is {archive}") as row:
         expect_loss(row)
@@ -48,6 +48,7 @@ async def keep_asking(row: Row, thread_id: str) -> None:
         await asyncio.sleep(BETWEEN_ASKS_SECONDS)
 
 
+@pytest.mark.thorough
 async def test_row_22_redis_is_emptied(arena: Arena) -> None:
     async with arena.row("22 FLUSHALL") as row, connect(row.cluster.redis_url) as redis:
         before = restarts(row)

@@ -65,6 +65,7 @@ async def test_row_20_services_are_restarted_one_by_one(arena: Arena) -> None:
 
 
 @pytest.mark.timeout(240)
+@pytest.mark.thorough
 async def test_row_20_stores_are_restarted_one_by_one(arena: Arena) -> None:
     async with arena.row("20 restart of Redis and Postgres") as row, busy(row):
         await row.users.stream(2)

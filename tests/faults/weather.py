@@ -128,7 +128,7 @@ class Weather:
             await asyncio.sleep(strike.seconds)
 
     async def _redis_disk_full(self, strike: Strike) -> None:
-        async with full_redis.full_disk(self._row):
+        async with full_redis.full_disk(self._row, left_bytes=0):
             await asyncio.sleep(strike.seconds)
 
     async def _groups_destroyed(self, strike: Strike) -> None:

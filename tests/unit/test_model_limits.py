@@ -8,7 +8,11 @@ from services.orchestrator.model import ModelError, ModelRefused, ModelUnreachab
 from services.orchestrator.model_limits import ModelLimits, seconds_asked
 
 LIMITS = ModelLimits(
-    tries_max=6, backoff_seconds_first=0.5, backoff_seconds_max=3.0, retry_after_seconds_max=20.0
+    tries_max=3,
+    unreachable_tries_max=6,
+    backoff_seconds_first=0.5,
+    backoff_seconds_max=3.0,
+    retry_after_seconds_max=20.0,
 )
 NOW = 1_760_000_000.0  # Thu, 09 Oct 2025 08:53:20 GMT
 
@@ -22,6 +26,8 @@ def test_the_wait_doubles_up_to_its_bound(tries: int, most: float) -> None:
 
 def test_the_last_try_is_not_followed_by_a_wait() -> None:
     assert LIMITS.wait_seconds(6, ModelUnreachable()) is None
+    assert LIMITS.wait_seconds(2, ModelRefused(503)) is not None
+    assert LIMITS.wait_seconds(3, ModelRefused(503)) is None
 
 
 @pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 422])

@@ -25,7 +25,11 @@ from tests.support.model_server import ModelServer
 from tests.support.model_statistics import Statistics
 
 IMPATIENT = ModelLimits(
-    tries_max=1, connect_seconds=0.1, first_token_seconds=0.3, between_tokens_seconds=0.2
+    tries_max=1,
+    unreachable_tries_max=1,
+    connect_seconds=0.1,
+    first_token_seconds=0.3,
+    between_tokens_seconds=0.2,
 )
 CLOCK_SECONDS = 0.005  # loops count in whole milliseconds
 MANY_TRIES = ModelLimits(tries_max=5, between_tokens_seconds=0.2, backoff_seconds_first=0.01)

@@ -16,7 +16,11 @@ from tests.support.asker import MakeAsker
 from tests.support.model_server import ModelServer
 
 THREE_TRIES = ModelLimits(
-    tries_max=3, first_token_seconds=0.3, backoff_seconds_first=0.01, retry_after_seconds_max=2.0
+    tries_max=3,
+    unreachable_tries_max=4,
+    first_token_seconds=0.3,
+    backoff_seconds_first=0.01,
+    retry_after_seconds_max=2.0,
 )
 
 CHUNK = b'data: {"choices":[{"delta":{"content":"all"},"finish_reason":"stop"}]}\n\n'
@@ -126,7 +130,7 @@ async def test_a_new_connection_that_closes_is_a_failure(make_asker: MakeAsker) 
         port = listening.sockets[0].getsockname()[1]
         with pytest.raises(ModelUnreachable):
             await make_asker(THREE_TRIES, base_url=f"http://127.0.0.1:{port}")("any")
-    assert connections == THREE_TRIES.tries_max
+    assert connections == THREE_TRIES.unreachable_tries_max
 
 
 async def read_request(reader: asyncio.StreamReader) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.keys import PERSISTERS
@@ -12,6 +13,8 @@ from tests.integration.persister.writer import Writer
 from tests.support.append_only_file import lose_since, moment
 from tests.support.event_history import check_thread_history
 from tests.support.servers import Server
+
+QUESTION = ("thread.created", "message.posted")
 
 
 async def hold(writer: Writer, thread_id: str) -> None:
@@ -94,3 +97,28 @@ async def test_what_redis_has_fills_the_hole(
     records = await writer.records(command.thread_id)
     assert [record.position for record in records] == [1, 2, 3, 4, 5]
     assert (await archive(engine))[command.thread_id] == records[:3] + records[4:]
+
+
+@pytest.mark.parametrize("thread", ["new", "known"])
+async def test_nor_is_anything_put_back_whose_question_is_not_archived(
+    thread: str, writer: Writer, engine: AsyncEngine, valkey_server: Server
+) -> None:
+    """Redis still has the question, and gives out again what it has lost behind it."""
+    known = await writer.chat() if thread == "known" else None
+    await archive_now(writer, engine)
+    command = await writer.ask(known.thread_id if known else None)
+    await hold(writer, command.thread_id)
+    lease = await writer.begin(command)
+    await archive_now(writer, engine)
+    then = moment(valkey_server)
+    await writer.end(lease, command.reply_id, "", after=lease.seq)
+    await archive_now(writer, engine)
+    lose_since(valkey_server, then)
+    await restore_with(engine, writer.redis).closed_partitions()
+    last = await writer.say(lease, ["another"])
+    await writer.end(lease, command.reply_id, "another", after=last)
+    await archive_now(writer, engine)
+    records = await writer.records(command.thread_id)
+    held = [record.position for record in records if record.type in QUESTION][-len(QUESTION) :]
+    archived = (await archive(engine))[command.thread_id]
+    assert archived == [r for r in records if r.position not in held[known is not None :]]
