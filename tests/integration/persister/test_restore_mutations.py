@@ -18,6 +18,7 @@ from tests.integration.log.test_mutations import edit_script
 from tests.integration.persister import test_forgotten_jobs as forgotten
 from tests.integration.persister import test_restore as restoring
 from tests.integration.persister import test_restore_emptied as emptied
+from tests.integration.persister import test_torn_threads as torn
 from tests.integration.persister.writer import Writer
 from tests.support.servers import Server
 
@@ -87,6 +88,11 @@ MUTATIONS: list[Mutation] = [
         "if a.thread.state == 'DELETED' then",
         "if false then",
         restoring.test_a_job_that_its_threads_deletion_flagged_is_flagged_again,
+    ),
+    (
+        "j.facts.attempt = math.max(j.facts.attempt, tonumber(known[3] or 0))",
+        "",
+        torn.test_an_attempt_whose_beginning_is_not_archived_keeps_its_number,
     ),
     (
         "redis.call('PERSIST', thread)",
