@@ -55,6 +55,8 @@ def configure_logging(settings: Settings, *, service: str) -> None:
     logging.basicConfig(level=level, handlers=[handler], force=True)
     for chatty in ("httpx", "aiohttp.access", "faststream"):
         logging.getLogger(chatty).setLevel(max(level, logging.WARNING))
+    # A connection that died under a statement: whoever sent it is told, and tells.
+    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
     structlog.contextvars.bind_contextvars(service=service)
 
 

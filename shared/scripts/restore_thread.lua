@@ -38,6 +38,7 @@ for _, j in ipairs(a.jobs) do
   if behind then
     jobs = jobs + 1
     if not status or tonumber(known[3]) < j.facts.attempt then redis.call('HSET', k.job, 'owner_token', '') end
+    j.facts.attempt = math.max(j.facts.attempt, tonumber(known[3] or 0))  -- its beginning may not be archived
     for field, value in pairs(j.facts) do redis.call('HSET', k.job, field, value) end
     if j.done then finish(k, j.job_id, j.facts.status, j.facts.finished_at, j.done) end
     status = j.facts.status
