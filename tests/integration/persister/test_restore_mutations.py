@@ -96,6 +96,8 @@ MUTATIONS: list[Mutation] = [
         "if a.thread.state == 'DELETED' or j.is_unwanted then",
         "if a.thread.state == 'DELETED' then",
         changes.test_a_job_whose_message_was_deleted_is_flagged_again,
+    ),
+    (
         "j.facts.attempt = math.max(j.facts.attempt, tonumber(known[3] or 0))",
         "",
         torn.test_an_attempt_whose_beginning_is_not_archived_keeps_its_number,
