@@ -15,6 +15,7 @@ that is what lets one script change them together.
 | {hw:p}:dirty:<user>          | set    | thread appends      | gateway               | its threads are archived |
 | {hw:p}:idempotency:<user>:<key> | hash | accept, create     | accept, create        | IDEMPOTENCY_SECONDS |
 | {hw:p}:meta                  | hash   | start-up check, every connection, restore | every writing script | never: `partitions`; the server's `run`; since the last loss its `life`, and `verified` while it may be written to |
+| {hw:p}:recall                | string | restore             | gateway               | RECALL_SECONDS: what was lost may still be brought back by those who know it |
 | channel {hw:p}:thread:<id>   | shard channel | every append | gateways              | – |
 | channel {hw:p}:cancels       | shard channel | cancel       | orchestrators         | – |
 | channel {hw:0}:feeds         | shard channel | nobody yet: keeps a gateway's connection subscribed | gateways | – |
@@ -61,6 +62,10 @@ class PartitionKeys:
     @property
     def meta(self) -> str:
         return f"{self.prefix}:meta"
+
+    @property
+    def recall(self) -> str:
+        return f"{self.prefix}:recall"
 
     @property
     def feeds(self) -> str:
