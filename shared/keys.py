@@ -21,6 +21,7 @@ alone in its script.
 | hw:rate:address:<address>    | string | gateway             | gateway               | the same |
 | hw:jobs:<user>               | zset   | gateway             | gateway               | JOBS_KEPT_SECONDS behind the last one |
 | hw:streams:<user>            | zset   | gateway             | gateway               | STREAM_LEASE_SECONDS behind the last renewal |
+| {hw:p}:recall                | string | restore             | gateway               | RECALL_SECONDS: what was lost may still be brought back by those who know it |
 | channel {hw:p}:thread:<id>   | shard channel | every append | gateways              | – |
 | channel {hw:p}:cancels       | shard channel | cancel       | orchestrators         | – |
 | channel {hw:0}:feeds         | shard channel | nobody yet: keeps a gateway's connection subscribed | gateways | – |
@@ -68,6 +69,10 @@ class PartitionKeys:
     @property
     def meta(self) -> str:
         return f"{self.prefix}:meta"
+
+    @property
+    def recall(self) -> str:
+        return f"{self.prefix}:recall"
 
     @property
     def feeds(self) -> str:
