@@ -24,7 +24,7 @@ SEED ?=
 RUN := $(VENV)/.installed-run
 DEV := $(VENV)/.installed-dev
 
-.PHONY: help up down status logs token tail replay dead-letters rebuild test faults mutations fuzz bench check fmt lock
+.PHONY: help up down status logs token tail replay transitions dead-letters rebuild test faults mutations fuzz bench check fmt lock
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -49,6 +49,9 @@ tail: $(RUN) ## Follow the events of JOB=… as they come
 
 replay: $(RUN) ## Play the events of JOB=… again; SPEED=2 is twice as fast
 	@$(CLUSTER) run -- $(BIN)/python -m infra.console replay '$(JOB)' --speed '$(SPEED)' $(ARGS)
+
+transitions: $(RUN) ## Show the steps of a day of JOB=…, which may be a thread or a message too
+	@$(CLUSTER) run -- $(BIN)/python -m infra.console transitions '$(JOB)'
 
 dead-letters: $(RUN) ## List what was given up on; ARGS='show ID', 'retry ID' (or --all), 'drop ID'
 	@$(CLUSTER) run -- $(BIN)/python -m infra.console dead-letters $(ARGS)
