@@ -56,7 +56,7 @@ async def test_text_is_given_back_as_it_came(
         assert (question["content"], question["metadata"]) == (text, metadata), where
         assert answer["content"] == text + text, where
         async with client.stream_events(f"/v1/jobs/{job_id}/events") as stream:
-            events = [json.loads(event.data) async for event in stream]
+            events = [json.loads(event.data or "") async for event in stream]
         assert [event["type"] for event in events] == ["started", "token", "token", "done"], where
         assert events[-1]["content"] == text + text, where
 

@@ -48,7 +48,7 @@ MALFORMED = {
     "HTTP/0.9": b"GET /\r\n\r\n",
     "HTTP/2 with prior knowledge": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 100,
-    "an unknown method": b"HACK / HTTP/1.1\r\n" + HOST + b"\r\n",
+    "an unknown method": b"BREW / HTTP/1.1\r\n" + HOST + b"\r\n",
     "a method in lower case": b"get / HTTP/1.1\r\n" + HOST + b"\r\n",
     "no size of a chunk": POST + CHUNKED + b"\r\n\r\n{}\r\n0\r\n\r\n" + SMUGGLED,
     "a size that is none": POST + CHUNKED + b"\r\nzz\r\n{}\r\n0\r\n\r\n" + SMUGGLED,
