@@ -9,6 +9,7 @@ alone in its script.
 | {hw:p}:commands              | stream | accept, append      | orchestrators (group) | acked and deleted with `done` |
 | {hw:p}:log                   | stream | every append        | persisters (group)    | trimmed behind the slowest group |
 | {hw:p}:dead                  | stream | append, persister   | operators             | an operator retries or drops it |
+| {hw:p}:transitions           | stream | each step of a thread, message or job | operators  | a day, or TRANSITIONS_MAX newer steps (shared/states.py) |
 | {hw:p}:thread:<id>           | hash   | every append        | all                   | idle TTL, after it is archived |
 | {hw:p}:thread:<id>:events    | stream | every append        | gateway, orchestrator | idle TTL, after it is archived |
 | {hw:p}:thread:<id>:queue     | list   | accept, append      | append                | empty |
@@ -65,6 +66,10 @@ class PartitionKeys:
     @property
     def dead(self) -> str:
         return f"{self.prefix}:dead"
+
+    @property
+    def transitions(self) -> str:
+        return f"{self.prefix}:transitions"
 
     @property
     def meta(self) -> str:

@@ -10,12 +10,15 @@ import logging
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from shared.settings import Settings
+
+# They log each call, or what it carried: the driver of Redis every event that is published.
+_CHATTY: Final = ("httpx", "aiohttp.access", "faststream", "redis", "push_response")
 
 
 def _flatten_extra(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
@@ -53,7 +56,7 @@ def configure_logging(settings: Settings, *, service: str) -> None:
         )
     )
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    for chatty in ("httpx", "aiohttp.access", "faststream"):
+    for chatty in _CHATTY:
         logging.getLogger(chatty).setLevel(max(level, logging.WARNING))
     # A connection that died under a statement: whoever sent it is told, and tells.
     logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from litestar import Litestar, Router
-from litestar.config.cors import CORSConfig
 from litestar.di import Provide
 from litestar.middleware import AbstractAuthenticationMiddleware, DefineMiddleware
+from litestar.plugins.pydantic import PydanticPlugin
 from litestar.types import ASGIApp
 
+from services.api.answer_fields import AnswerFields, methods_by_template
 from services.api.api_docs import BEARER, assets_route, openapi_config
 from services.api.authentication import TokenVerifier, authentication_middleware
+from services.api.cross_origin import CrossOrigin
 from services.api.feed import Feed
 from services.api.health import Health
 from services.api.job_limit import JobLimit
@@ -115,7 +117,7 @@ def assemble(
         "default_model": settings.llm_model,
     }
     authentication = authentication_middleware(_verifier(settings, keys), tickets)
-    application = _application(settings, limits, provided, authentication)
+    application = _answering(settings, _application(limits, provided, authentication))
     return Gateway(RequestContext(application, metrics), feed, streams, health, keys)
 
 
@@ -159,7 +161,6 @@ def _readings(
 
 
 def _application(
-    settings: Settings,
     limits: RequestLimits,
     provided: Mapping[str, Any],
     authentication: type[AbstractAuthenticationMiddleware],
@@ -183,7 +184,6 @@ def _application(
         ],
         security=BEARER,
     )
-    origins = list(settings.cors_origins)
     return Litestar(
         route_handlers=[
             of_users,
@@ -194,10 +194,16 @@ def _application(
         dependencies={name: _provide(value) for name, value in provided.items()},
         exception_handlers=HANDLERS,
         openapi_config=openapi_config(),
-        cors_config=CORSConfig(allow_origins=origins) if origins else None,
+        plugins=[PydanticPlugin(validate_strict=True)],  # 1 is no truth, and "1" no number
         request_max_body_size=BODY_BYTES_MAX,
         logging_config=None,
     )
+
+
+def _answering(settings: Settings, application: Litestar) -> ASGIApp:
+    """The application, with what every answer carries."""
+    methods = methods_by_template(application)
+    return AnswerFields(CrossOrigin(application, settings.cors_origins), methods)
 
 
 def _provide(value: Any) -> Provide:
