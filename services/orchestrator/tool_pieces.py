@@ -16,6 +16,7 @@ be an object instead of its text.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, cast
@@ -123,6 +124,6 @@ def _arguments(value: object) -> str:
         case str():
             return value
         case dict():
-            return orjson.dumps(value).decode()
+            return json.dumps(value, ensure_ascii=False)
         case _:
             raise ValueError("arguments are no object")
