@@ -41,7 +41,8 @@ class Answering:
         """Say it, and return how it ended. Raises ModelError, and what a port raises."""
         ports = self._ports(agent, command, writer)
         answered = await self.graph.ainvoke(
-            {"command": command, "position": writer.lease.first}, context=ports
+            {"command": command, "content": command.content, "position": writer.lease.first},
+            context=ports,
         )
         return answered["completion"]
 

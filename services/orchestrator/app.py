@@ -26,7 +26,7 @@ from services.orchestrator.answering import Answering
 from services.orchestrator.appender import Appender
 from services.orchestrator.cancels import listen_for_cancels
 from services.orchestrator.consumer import Consumer
-from services.orchestrator.finder import no_passages
+from services.orchestrator.finder import no_passages as find_passages
 from services.orchestrator.graph.graph import build_graph
 from services.orchestrator.heartbeat import Heartbeat
 from services.orchestrator.history import ThreadHistory
@@ -224,7 +224,7 @@ def _answering(settings: Settings, hot: HotState, archive: Archive, model: Model
         history=ThreadHistory(hot, archive),
         stream=ThreadStream(hot, archive),
         archive=archive,
-        find_passages=no_passages,  # of files: there are none yet
+        find_passages=find_passages,
         off_loop=OffLoop(),
     )
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import chain, zip_longest
 from typing import Final, Protocol
 
-from services.orchestrator.found_messages import EXCERPT_CHARS_MAX, Place, find_messages
+from services.orchestrator.found_messages import Place, find_messages
 from services.orchestrator.graph.prompt import Source
 from services.orchestrator.graph.recollection import Hidden
 from shared.archive import Archive
@@ -22,6 +22,7 @@ from shared.observability import get_logger
 
 FIND_SECONDS_MAX: Final = 1.5
 PASSAGES_MAX: Final = 4
+PASSAGE_CHARS_MAX: Final = 1_200
 MESSAGES_MAX: Final = 3
 
 log = get_logger()
@@ -75,7 +76,7 @@ class ThreadFinder:
     async def _passages(self, question: str) -> list[Source]:
         found = await self.find_passages(self.archive, self.thread_id, question, limit=PASSAGES_MAX)
         return [
-            Source(one.text[:EXCERPT_CHARS_MAX], file_id=one.file_id, name=one.name)
+            Source(one.text[:PASSAGE_CHARS_MAX], file_id=one.file_id, name=one.name)
             for one in found
         ]
 

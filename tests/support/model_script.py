@@ -57,6 +57,7 @@ class Script:
     call_after: int = 0  # tokens before each
     call_shape: str = "split"
     stubborn: bool = False  # asks for tools also when there are none
+    fault_round: int = -1  # of tools, in which alone it has the faults
     round: int = 0  # of tools, that this answer belongs to; of the request, not of the name
     times: int = -1  # the faults hit that many requests, then never again; negative: all
 
@@ -83,6 +84,8 @@ class Script:
 
     def answering(self, request: Request) -> Script:
         """What is left of it when some rounds of tools are over: an answer, or another call."""
+        if 0 <= self.fault_round != request.rounds:
+            return replace(self, fault_round=-1).without_faults().answering(request)
         is_over = 0 <= self.call_rounds <= request.rounds
         if not self.call or is_over or not (request.may_call or self.stubborn):
             return replace(self, call="")

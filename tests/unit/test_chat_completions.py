@@ -73,7 +73,7 @@ lines = st.one_of(
             b'data: {"choices":[{"delta":{"content":"bare"}}]}\r\n\r\n',
             b'data: {"choices":[{"index":1,"delta":{"content":"of another choice"}}]}\n\n',
             b'data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4}}\n\n',
-            b'data: {"choices":[{"delta":{"tool_calls":[{"id":"a","function":{"name":"f"}}]}}]}\n\n',
+            b'data: {"choices":[{"delta":{"tool_calls":{"id":"a","function":{"name":"f"}}}}]}\n\n',
             b'data: {"choices":[{"delta":{"tool_calls":[{"function":{"arguments":"{"}}]}}]}\n\n',
             b'data: {"choices":[{"delta":{"tool_calls":"none"}}]}\n\n',
             chunk(reason="length"),

@@ -49,7 +49,7 @@ async def load_context(state: Question, runtime: Runtime[Ports]) -> Context:
     """Gather what was said before, cut to the model's window."""
     ports, command = runtime.context, state["command"]
     history = await ports.history(command.thread_id, state["position"])
-    place = _Place(state["position"], room_of(ports, command.content))
+    place = _Place(state["position"], room_of(ports, state["content"]))
     turns = [turn for turn in history.turns if turn.answer]
     if _fits(turns, place.room):
         shown = Shown("", turns)

@@ -10,7 +10,7 @@ from typing import Final
 
 from langgraph.runtime import Runtime  # pyright: ignore[reportMissingTypeStubs] -- it has none
 
-from services.orchestrator.graph.prompt import fitting, messages_of
+from services.orchestrator.graph.prompt import Source, fitting, messages_of
 from services.orchestrator.graph.state import GraphState, Ports, Prompt
 from shared.events import MetadataAdded
 
@@ -19,13 +19,14 @@ SECOND_POSITION: Final = 2  # of a thread's first event behind its creation
 
 async def retrieve(state: GraphState, runtime: Runtime[Ports]) -> Prompt:
     """Find passages, tell the client of them, and put together what the model is to read."""
-    ports, question = runtime.context, state["command"].content
-    begins = state["shown"].begins
-    sources = []
+    ports, shown, content = runtime.context, state["shown"], state["content"]
+    sources: list[Source] = []
     if ports.agent.retrieval and state["position"] > SECOND_POSITION:
-        found = await ports.finder.find(question, before=begins, hidden=state["hidden"])
-        sources = fitting(found, state["room"])
+        asked, hidden = state["command"].content, state["hidden"]
+        found = await ports.finder.find(asked, before=shown.begins, hidden=hidden)
+        new = [source for source in found if source.passage not in content]
+        sources = fitting(new, state["room"])
     if sources:
         ports.say(MetadataAdded, metadata={"sources": [source.as_fact() for source in sources]})
-    prompt, shown, room = ports.agent.system_prompt, state["shown"], state["room"]
-    return {"messages": messages_of(prompt, shown, sources, question, room=room)}
+    prompt, room = ports.agent.system_prompt, state["room"]
+    return {"messages": messages_of(prompt, shown, sources, content, room=room)}

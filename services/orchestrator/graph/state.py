@@ -28,6 +28,7 @@ class Question(TypedDict):
     """What the graph is given."""
 
     command: RunJob
+    content: str  # the question as the model is to read it
     position: int  # of the question: what came before it is its context
 
 
