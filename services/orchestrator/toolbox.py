@@ -128,7 +128,7 @@ class Toolbox:
         except (ArchiveUnavailable, LogUnavailable) as error:
             log.warning("tool unavailable", tool=name, reason=str(error))
             return _refused("the tool is not available at the moment")
-        except Exception:
+        except Exception:  # a defect of a tool is not the end of an answer
             log.exception("tool failed", tool=name)
             return _refused("the tool has failed")
         return ToolAnswer(content[:RESULT_CHARS_MAX])

@@ -149,7 +149,7 @@ def _named(uses: Sequence[ToolUse], messages: Sequence[ChatMessage]) -> list[Too
     named: list[ToolUse] = []
     for use in uses:
         is_good = 0 < len(use.id) <= ID_CHARS_MAX and use.id.isprintable()
-        name = use.id if is_good and use.id not in taken else f"call_{len(taken) + 1}"
+        name = use.id if is_good else f"call_{len(taken) + 1}"
         while name in taken:
             name += "_"
         taken.add(name)

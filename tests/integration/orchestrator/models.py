@@ -11,6 +11,7 @@ from services.orchestrator.model import (
     Delta,
     Model,
     ModelInterrupted,
+    ModelRefused,
     ModelRequest,
     ModelStream,
 )
@@ -45,6 +46,20 @@ class BreaksOff:
             return
         self._has_broken = True
         yield _Answer(["half"], block_seconds=0, defect=ModelInterrupted("closed"))
+
+
+class RefusesSummaries:
+    """Answers, but sums nothing up."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+
+    @asynccontextmanager
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelStream]:
+        if is_for_summary(request):
+            raise ModelRefused(400)
+        async with self._model.stream(request) as stream:
+            yield stream
 
 
 def is_for_summary(request: ModelRequest) -> bool:

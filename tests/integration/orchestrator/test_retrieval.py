@@ -10,10 +10,13 @@ from typing import Any
 import orjson
 import pytest
 
+from services.orchestrator.found_messages import Place, find_messages
 from services.orchestrator.graph.prompt import SOURCES_HEAD
+from services.orchestrator.graph.recollection import Hidden
 from shared.archive import Archive
 from shared.commands import RunJob
 from shared.errors import ArchiveUnavailable
+from shared.postgres import create_engine
 from tests.integration.orchestrator.gateway import Event, Gateway, kinds
 from tests.integration.orchestrator.models import Listening
 from tests.integration.orchestrator.test_summaries import listening
@@ -207,32 +210,60 @@ def _shown(heard: Listening, question: str) -> list[str]:
     return [message.content for message in request.messages]
 
 
+async def found_in_postgres(database_url: str, thread: str, query: str) -> list[str]:
+    """By what the archive alone says, as of a turn that is too far back to be read with others."""
+    engine = create_engine(database_url, application="test")
+    try:
+        place = Place(thread, 10_000, 10_000, Hidden())
+        found = await find_messages(Archive(engine), place, query, limit=5)
+    finally:
+        await engine.dispose()
+    return [one.excerpt for one in found]
+
+
 @pytest.mark.parametrize("is_archived", [True, False])
-@pytest.mark.parametrize("how", ["deleted", "replaced", "itself replacing"])
+@pytest.mark.parametrize("how", ["nothing", "deleted", "replaced", "itself replacing"])
 async def test_what_no_longer_stands_is_not_found(
     bench: Bench, gateway: Gateway, database_url: str, how: str, is_archived: bool
 ) -> None:
     """Also while the archive does not know that yet."""
-    small(bench)
-    thread = gateway.thread_in(0)
+    thread, boat, key = gateway.thread_in(0), FACTS[0], FACTS[2]
+    wanted = calls(("search_messages", {"query": "key pot boat"}))
+    bench.agent("seeker", f"fake:call={wanted}", tools=("search_messages",))
     async with bench.worker(database_url=database_url):
-        told = await facts(gateway, thread)
+        told = [await asked(gateway, fact, thread) for fact in FACTS]
         await archived(bench, gateway, thread, database_url)
         replaces = told[2].message_id, (await gateway.job(told[2])).first
         if how == "deleted":
             await gateway.delete(told[2])
         elif how == "replaced":
-            await asked(gateway, "let us begin again", thread, agent="small", replaces=replaces)
+            await asked(gateway, "let us begin again", thread, replaces=replaces)
         if is_archived:
             await archived(bench, gateway, thread, database_url)
         last = replaces if how == "itself replacing" else None
-        question = "Where is the key? under the flower pot, or is it the boat of my aunt?"
-        command = await asked(gateway, question, thread, agent="small", replaces=last)
+        command = await asked(gateway, "look", thread, agent="seeker", replaces=last)
         events = await newest(gateway, command)
-    found = found_ids(events)
+    [result] = [event["content"] for event in events if event["type"] == "tool_result"]
+    found = [one["text"] for one in orjson.loads(result)]
+    assert found == ([key, boat] if how == "nothing" else [boat])
+    if is_archived and how in ("deleted", "replaced"):
+        assert await found_in_postgres(database_url, thread, "key pot boat") == [boat]
+
+
+async def test_a_deleted_message_is_no_source(
+    bench: Bench, gateway: Gateway, database_url: str
+) -> None:
+    small(bench)
+    thread = gateway.thread_in(0)
+    async with bench.worker(database_url=database_url):
+        told = await facts(gateway, thread)
+        await archived(bench, gateway, thread, database_url)
+        await gateway.delete(told[2])
+        question = "Where is the key? under the flower pot? Ask my aunt."
+        command = await asked(gateway, question, thread, agent="small")
+        found = found_ids(await newest(gateway, command))
+    assert told[0].message_id in found
     assert told[2].message_id not in found
-    if how == "deleted":
-        assert told[0].message_id in found
 
 
 async def test_tools_search_the_thread_and_its_files(

@@ -8,14 +8,25 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
+from services.orchestrator.archived_summaries import is_void
 from services.orchestrator.graph.context_window import estimate_tokens
 from services.orchestrator.graph.prompt import SUMMARY_HEAD
 from services.orchestrator.model import Model, ModelRequest
 from services.orchestrator.openai_compatible import OpenAICompatibleModel, open_session
+from shared.archive import Archive
 from shared.commands import RunJob
+from shared.postgres import create_engine
+from shared.read_model import events as archived_events
+from shared.summaries import Summary
 from tests.integration.orchestrator.gateway import Event, Gateway, kinds, words
-from tests.integration.orchestrator.models import BreaksOff, Listening, is_for_summary
+from tests.integration.orchestrator.models import (
+    BreaksOff,
+    Listening,
+    RefusesSummaries,
+    is_for_summary,
+)
 from tests.integration.orchestrator.test_threads import archive_all, cut
 from tests.integration.orchestrator.waiting import until
 from tests.integration.orchestrator.workers import LIMITS, Bench
@@ -31,7 +42,6 @@ def _agents(bench: Bench) -> None:
     window |= {"system_prompt": "p", "retrieval": False}
     bench.agent("small", "fake:tokens=9", **window)
     bench.agent("slow", "fake:tokens=9,delay_ms=100", **window)
-    bench.agent("refusing", "fake:status=400", **window)
 
 
 @asynccontextmanager
@@ -154,6 +164,21 @@ async def test_a_summary_is_read_from_the_archive(
     assert numbers(request)[-2:] == [8, 9]
 
 
+async def postgres_voids(database_url: str, thread: str) -> bool:
+    """The first summary: by what is archived alone."""
+    engine = create_engine(database_url, application="test")
+    try:
+        archive = Archive(engine)
+        statement = select(archived_events.c.data).where(
+            archived_events.c.thread_id == thread, archived_events.c.type == "summarized"
+        )
+        data: Any = min(await archive.rows(statement), key=lambda row: row.data["upto"]).data
+        summary = Summary(data["content"], data["upto"], data["as_of"])
+        return await is_void(archive, thread, summary, before=10_000)
+    finally:
+        await engine.dispose()
+
+
 @pytest.mark.parametrize("change", ["deleted", "replaced", "nothing"])
 @pytest.mark.parametrize("archived", ["nothing", "summary", "all"])
 async def test_a_summary_of_what_has_changed_is_void(
@@ -193,20 +218,28 @@ async def test_a_summary_of_what_has_changed_is_void(
     assert shows_summary(new[-1]) == (change != "replaced")
     if change == "replaced":
         assert numbers(new[-1]) == [1, 22, 9]
+    if archived == "all":
+        assert await postgres_voids(database_url, thread) == (change != "nothing")
     if change == "deleted":
         assert "question 1 " in new[0].messages[1].content
 
 
-async def test_what_cannot_be_summed_up_is_left_out(bench: Bench, gateway: Gateway) -> None:
-    """Told once by the answer that fails, too: the model refuses everything."""
+async def test_what_cannot_be_summed_up_is_left_out(
+    bench: Bench, gateway: Gateway, model: ModelServer
+) -> None:
     thread = gateway.thread_in(0)
-    async with bench.worker():
-        await told(gateway, 3, thread=thread)
-        failed = await asked(gateway, "question 4 " * 60, thread, agent="refusing")
-        assert await summaries(gateway, failed) == []
-        await told(gateway, 5, thread=thread, first=5)
-        last = await asked(gateway, "question 10", thread)
-    assert (await gateway.done(last))[-1]["status"] == "done"
+    async with listening(model) as asked_for:
+        async with bench.worker(model=RefusesSummaries(asked_for)):
+            commands = await told(gateway, 9, thread=thread)
+        shown = numbers(asked_for.requests[-1])
+        assert shown == list(range(shown[0], 10)), "as many of the newest as there is room for"
+        assert 3 < len(shown) < 9
+        assert [kinds(await gateway.done(each)) for each in commands] == [
+            ["started", "token", "done"]
+        ] * 9
+        async with bench.worker(model=asked_for):
+            last = await asked(gateway, "question 10", thread)
+    assert len(await summaries(gateway, last)) == 1, "the next job has tried again"
 
 
 async def test_a_slow_summary_is_not_waited_for(
