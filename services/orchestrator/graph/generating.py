@@ -60,12 +60,14 @@ async def generate(state: GraphState, runtime: Runtime[Ports]) -> Asked:
     ports, messages, chars = runtime.context, state["messages"], state.get("chars", 0)
     said: list[str] = []
     completion: Completion | None = None
+    between = PARAGRAPH if chars else ""
     async with ports.model.stream(_request(state, ports)) as stream:
         async for delta in stream:
-            text = delta.content if said or not chars else PARAGRAPH + delta.content
-            await ports.sink(delta if text is delta.content else Delta(text, delta.deltas))
-            said.append(text)
-            chars += len(text)
+            if between:
+                delta, between = Delta(between + delta.content, delta.deltas), ""
+            await ports.sink(delta)
+            said.append(delta.content)
+            chars += len(delta.content)
             if chars > ANSWER_CHARS_MAX:
                 completion = Completion("length", None)
                 break
