@@ -2,7 +2,8 @@
 
     {"agents": [{"name": "default", "description": "…", "system_prompt": "…", "model": "gpt-4o",
                  "temperature": 0.7, "max_tokens": 512, "parameters": {"top_p": 0.9},
-                 "titles": true}]}
+                 "titles": true, "tools": ["search_messages", "now"],
+                 "retrieval": true, "context_tokens": 8192}]}
 
 The first agent answers when a request names none.
 """
@@ -11,11 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from shared.errors import SettingsError
+
+ToolName = Literal["search_messages", "search_files", "now"]
 
 DEFAULT_PROMPT: Final = "You are a helpful assistant. Answer briefly and clearly."
 
@@ -24,6 +27,9 @@ class Agent(BaseModel):
     """``model`` None means HEADWATER_LLM_MODEL. ``parameters`` go to the provider unchanged.
 
     ``titles``: threads without a title get one from the model, after an answer of this agent.
+    ``tools``: what the model may call. ``retrieval``: whether it is shown what the thread's files,
+    and messages that it is no longer shown, say on the question. ``context_tokens``: how much its
+    model can hold; None means HEADWATER_LLM_CONTEXT_TOKENS.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -36,6 +42,14 @@ class Agent(BaseModel):
     max_tokens: int | None = Field(default=512, ge=1)
     parameters: dict[str, Any] = Field(default_factory=dict)
     titles: bool = False
+    tools: tuple[ToolName, ...] = ()
+    retrieval: bool = True
+    context_tokens: int | None = Field(default=None, ge=64)
+
+    @field_validator("tools")
+    @classmethod
+    def _each_once(cls, tools: tuple[ToolName, ...]) -> tuple[ToolName, ...]:
+        return tuple(dict.fromkeys(tools))
 
 
 class _AgentsFile(BaseModel):

@@ -59,6 +59,20 @@ class MetadataAdded(JobEvent, frozen=True):
     metadata: Metadata
 
 
+class Summarized(JobEvent, frozen=True):
+    """What the model is shown instead of the thread's beginning, from this job on.
+
+    It stands for the turns whose question stands at ``upto`` or before, as they were at ``as_of``:
+    once one of them has changed, it says something that was never said, and is void.
+    """
+
+    type: Literal["summarized"] = "summarized"
+    content: str
+    upto: int = Field(ge=1)
+    as_of: int = Field(ge=1)
+    usage: Usage | None = None
+
+
 class Token(JobEvent, frozen=True):
     """The next piece of the answer; ``deltas`` tells how many pieces of the model it joins."""
 
@@ -68,6 +82,8 @@ class Token(JobEvent, frozen=True):
 
 
 class ToolCall(JobEvent, frozen=True):
+    """The model asked for a tool. ``tool_call_id`` is unique in the attempt."""
+
     type: Literal["tool_call"] = "tool_call"
     tool_call_id: str
     name: str
@@ -75,6 +91,8 @@ class ToolCall(JobEvent, frozen=True):
 
 
 class ToolResult(JobEvent, frozen=True):
+    """What the model was given for the call of that id."""
+
     type: Literal["tool_result"] = "tool_result"
     tool_call_id: str
     name: str
@@ -193,7 +211,7 @@ class UnknownEvent(BaseModel):
 _KNOWN: dict[str, int] = {
     "message.deleted": 1,
     **dict.fromkeys(("started", "metadata", "token", "tool_call", "tool_result"), 1),
-    **dict.fromkeys(("error", "done"), 1),
+    **dict.fromkeys(("summarized", "error", "done"), 1),
     **dict.fromkeys(("thread.created", "thread.updated", "thread.deleted", "message.posted"), 1),
     **dict.fromkeys(("participant.joined", "participant.left", "thread.read"), 1),
 }
@@ -213,6 +231,7 @@ def _tag(value: Any) -> str:
 Event = Annotated[
     Annotated[Started, Tag("started")]
     | Annotated[MetadataAdded, Tag("metadata")]
+    | Annotated[Summarized, Tag("summarized")]
     | Annotated[Token, Tag("token")]
     | Annotated[ToolCall, Tag("tool_call")]
     | Annotated[ToolResult, Tag("tool_result")]

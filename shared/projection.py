@@ -25,12 +25,21 @@ from shared.events import (
     ParticipantJoined,
     ParticipantLeft,
     Started,
+    Summarized,
     ThreadCreated,
     ThreadDeleted,
     ThreadRead,
     ThreadUpdated,
 )
-from shared.read_model import PROJECTED, Merge, jobs, messages, participants, threads
+from shared.read_model import (
+    PROJECTED,
+    Merge,
+    jobs,
+    messages,
+    participants,
+    summaries,
+    threads,
+)
 from shared.search_terms import vector_of
 from shared.states import JOB_STATUSES
 
@@ -121,15 +130,16 @@ def _rows(thread_id: str, position: int, event: object) -> Iterator[tuple[Table,
     match event:
         case ThreadCreated() | ThreadUpdated() | ThreadDeleted():
             yield threads, {"thread_id": thread_id, **_thread(position, event)}
-        case ParticipantJoined() | ParticipantLeft():
-            yield threads, {"thread_id": thread_id, "updated_at": _time(event.at)}
-            yield participants, _participant(thread_id, position, event)
-        case ThreadRead():
-            row = {**_key_of_participant(thread_id, event.user), "read_position": event.upto}
-            yield participants, row
+        case ParticipantJoined() | ParticipantLeft() | ThreadRead():
+            yield from _participation(thread_id, position, event)
         case MessageDeleted():
-            row = {"message_id": event.message_id, "job_id": event.job_id}
-            yield messages, {**row, "thread_id": thread_id, "deleted_at": _time(event.at)}
+            row = {"message_id": event.message_id, "job_id": event.job_id, "thread_id": thread_id}
+            when = {"deleted_at": _time(event.at), "deleted_position": position}
+            yield messages, {**row, **when}
+        case Summarized():
+            summary = event.model_dump(include={"content", "upto", "as_of"})
+            row = {"thread_id": thread_id, "summary": summary, "summary_position": position}
+            yield summaries, row
         case MessagePosted():
             yield from _posted(thread_id, position, event)
         case Started():
@@ -158,11 +168,18 @@ def _thread(position: int, event: ThreadCreated | ThreadUpdated | ThreadDeleted)
     return row
 
 
-def _participant(thread_id: str, position: int, event: ParticipantJoined | ParticipantLeft) -> Row:
-    row = _key_of_participant(thread_id, event.user) | {"present_position": position}
-    if isinstance(event, ParticipantLeft):
-        return {**row, "present": False}
-    return {**row, "present": True, "read_position": position}
+def _participation(
+    thread_id: str, position: int, event: ParticipantJoined | ParticipantLeft | ThreadRead
+) -> Iterator[tuple[Table, Row]]:
+    row = _key_of_participant(thread_id, event.user)
+    if isinstance(event, ThreadRead):
+        yield participants, {**row, "read_position": event.upto}
+        return
+    yield threads, {"thread_id": thread_id, "updated_at": _time(event.at)}
+    row |= {"present": isinstance(event, ParticipantJoined), "present_position": position}
+    if isinstance(event, ParticipantJoined):
+        row["read_position"] = position
+    yield participants, row
 
 
 def _key_of_participant(thread_id: str, user: str) -> Row:

@@ -57,6 +57,7 @@ ONCE, LEAST, GREATEST = merged(Merge.ONCE), merged(Merge.LEAST), merged(Merge.GR
 NEWEST, ONWARD, SUM = merged(Merge.NEWEST), merged(Merge.ONWARD), merged(Merge.SUM)
 _TIME = DateTime(timezone=True)
 PRESENT = text("present")  # of a participant
+DELETED = text("deleted_position IS NOT NULL")  # of a message
 UNFINISHED = text("status = ANY (ARRAY['queued', 'running'])")  # of a job
 
 
@@ -117,12 +118,14 @@ messages = Table(
     Column("position", BigInteger, info=ONCE),
     Column("created_at", _TIME, info=ONCE),
     Column("deleted_at", _TIME, info=LEAST),
+    Column("deleted_position", BigInteger, info=LEAST),  # of the event that says so
     Column("replaces", Text, info=ONCE),  # of a question: an earlier one,
     Column("replaced_position", BigInteger, info=ONCE),  # which stands here
     Column("asker", Text, info=ONCE),  # the user who asked, of the question and of its answer
     Column("terms", TSVECTOR, info=ONCE),  # what it is found by: shared.search_terms
     Index("messages_by_position", "thread_id", "position"),
     Index("messages_by_job", "job_id"),
+    Index("messages_deleted", "thread_id", "deleted_position", postgresql_where=DELETED),
     # One index of both: a word that everybody uses costs a user only what is theirs of it.
     Index(
         "messages_by_term",
@@ -168,6 +171,14 @@ participants = Table(
     Index("participants_by_user", "user_id", postgresql_where=PRESENT),
 )
 
+summaries = Table(
+    "summaries",  # of a thread's beginning: the newest one
+    metadata,
+    Column("thread_id", Text, primary_key=True),
+    Column("summary", JSONB, info=NEWEST),  # content, upto, as_of
+    _number("summary_position", BigInteger, GREATEST),
+)
+
 checkpoints = Table(
     "checkpoints",
     metadata,
@@ -179,6 +190,8 @@ checkpoints = Table(
     Column("life", Text),  # of Redis, in which batches must have been read; any, if never restored
 )
 
-SAID = tuple(column for column in messages.c if column.name not in ("asker", "terms"))
+NOT_SAID = ("asker", "terms", "deleted_position")
+SAID = tuple(column for column in messages.c if column.name not in NOT_SAID)
 
-PROJECTED = (threads, messages, jobs, participants)  # what a rebuild drops and makes again
+# What a rebuild drops and makes again.
+PROJECTED = (threads, messages, jobs, participants, summaries)

@@ -9,7 +9,8 @@ from typing import Any, Literal
 from shared.codec import Record, decode_event
 from shared.hot_state import READ_COUNT_MAX, HotState
 from shared.projection import Projection, Row
-from shared.read_model import messages
+from shared.read_model import messages, summaries
+from shared.summaries import Summary, summary_from
 from shared.times import rfc3339
 
 
@@ -41,6 +42,7 @@ class Tail:
     """
 
     rows: Mapping[str, Row]
+    summary: Summary | None = None  # the newest
 
     @property
     def messages(self) -> dict[str, Message]:
@@ -62,7 +64,8 @@ def fold(thread_id: str, records: Iterable[Record]) -> Tail:
     for record in records:
         if record.type != "token":
             projection.add(thread_id, record.position, decode_event(record.data))
-    return Tail(projection.rows[messages])
+    row = projection.rows[summaries].get(thread_id)
+    return Tail(projection.rows[messages], summary_from(row) if row else None)
 
 
 def message_from(row: Any) -> Message:

@@ -22,13 +22,16 @@ from typing import Final
 from faststream.redis import RedisBroker
 
 from services.orchestrator.admission import Slots
+from services.orchestrator.answering import Answering
 from services.orchestrator.appender import Appender
 from services.orchestrator.cancels import listen_for_cancels
 from services.orchestrator.consumer import Consumer
+from services.orchestrator.finder import no_passages as find_passages
 from services.orchestrator.graph.graph import build_graph
 from services.orchestrator.heartbeat import Heartbeat
 from services.orchestrator.history import ThreadHistory
 from services.orchestrator.model import Model
+from services.orchestrator.off_loop import OffLoop
 from services.orchestrator.run_job import JobLimits, JobPorts, Jobs
 from services.orchestrator.second_offer import SecondOffer
 from services.orchestrator.titles import Titles
@@ -181,12 +184,10 @@ def assemble(
     ports = JobPorts(
         event_log=event_log,
         stream=ThreadStream(hot, archive),
-        history=ThreadHistory(hot, archive),
         appender=appender,
         heartbeat=heartbeat,
         second_offer=_second_offer(settings, event_log, redis, archive),
-        graph=build_graph(),
-        model=model,
+        answering=_answering(settings, hot, archive, model),
         titles=titles,
         agents=agents,
     )
@@ -211,6 +212,20 @@ def assemble(
             consumer=consumer,
         ),
         drain_seconds=settings.drain_seconds,
+    )
+
+
+def _answering(settings: Settings, hot: HotState, archive: Archive, model: Model) -> Answering:
+    return Answering(
+        graph=build_graph(),
+        model=model,
+        default_model=settings.llm_model,
+        context_tokens=settings.llm_context_tokens,
+        history=ThreadHistory(hot, archive),
+        stream=ThreadStream(hot, archive),
+        archive=archive,
+        find_passages=find_passages,
+        off_loop=OffLoop(),
     )
 
 
@@ -245,6 +260,5 @@ def _limits(settings: Settings) -> JobLimits:
     return JobLimits(
         attempts_max=settings.attempts_max,
         job_deadline_seconds=settings.job_deadline_seconds,
-        context_tokens=settings.llm_context_tokens,
         default_model=settings.llm_model,
     )

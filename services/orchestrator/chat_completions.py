@@ -21,14 +21,17 @@ from typing import cast
 import orjson
 
 from services.orchestrator.model import (
+    ChatMessage,
     Completion,
     Delta,
     ModelError,
     ModelInterrupted,
     ModelRefused,
     ModelRequest,
+    ToolSpec,
     Usage,
 )
+from services.orchestrator.tool_pieces import ToolPieces
 
 LINE_BYTES_MAX = 1 << 20
 DETAIL_CHARS_MAX = 500
@@ -58,11 +61,35 @@ def encode_request(request: ModelRequest) -> bytes:
         body["max_tokens"] = request.max_tokens
     body |= {
         "model": request.model,
-        "messages": [{"role": said.role, "content": said.content} for said in request.messages],
+        "messages": [_message(said) for said in request.messages],
         "stream": True,
         "stream_options": {"include_usage": True},
     }
+    if request.tools:
+        body["tools"] = [_function(spec) for spec in request.tools]
+        body["tool_choice"] = "none" if request.must_answer else "auto"
     return orjson.dumps(body)
+
+
+def _message(said: ChatMessage) -> JsonObject:
+    message: JsonObject = {"role": said.role, "content": said.content}
+    if said.tool_uses:
+        message["tool_calls"] = [
+            {
+                "id": use.id,
+                "type": "function",
+                "function": {"name": use.name, "arguments": use.arguments},
+            }
+            for use in said.tool_uses
+        ]
+    if said.tool_use_id:
+        message["tool_call_id"] = said.tool_use_id
+    return message
+
+
+def _function(spec: ToolSpec) -> JsonObject:
+    function = {"name": spec.name, "description": spec.description, "parameters": spec.parameters}
+    return {"type": "function", "function": function}
 
 
 class ChunkDecoder:
@@ -78,6 +105,7 @@ class ChunkDecoder:
         "_held",
         "_held_bytes",
         "_secret",
+        "_tools",
         "_usage",
     )
 
@@ -87,6 +115,7 @@ class ChunkDecoder:
         self._held_bytes = 0
         self._finish_reason: str | None = None
         self._usage: Usage | None = None
+        self._tools = ToolPieces()
         self._failure: ModelError | None = None
         self._closed = False
 
@@ -131,7 +160,7 @@ class ChunkDecoder:
             raise self._failure
         if self._finish_reason is None:
             raise ModelInterrupted("no_final_chunk")
-        return Completion(self._finish_reason, self._usage)
+        return Completion(self._finish_reason, self._usage, self._tools.whole())
 
     def _hold(self, data: bytes) -> None:
         if data and not self._closed:
@@ -182,8 +211,10 @@ class ChunkDecoder:
             self._usage = _usage(_object(usage))
 
     def _take_choice(self, choice: JsonObject, texts: list[str]) -> None:
-        content = _object(choice.get("delta")).get("content")
-        if content:
+        delta = _object(choice.get("delta"))
+        if pieces := delta.get("tool_calls"):
+            self._tools.add(pieces)
+        if content := delta.get("content"):
             if not isinstance(content, str):
                 raise ValueError("content is no text")
             # Postgres text cannot hold U+0000, and no reader misses it.

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
+from services.orchestrator.graph.recollection import Hidden, History
 from shared.archive import Archive, Turn
 from shared.errors import ArchiveUnavailable, LogUnavailable
 from shared.hot_state import HotState
@@ -25,15 +26,15 @@ class ThreadHistory:
         self._hot = hot
         self._archive = archive
 
-    async def before(self, thread_id: str, position: int) -> list[Turn]:
-        """The turns whose question stands before a position, oldest first.
+    async def before(self, thread_id: str, position: int) -> History:
+        """What was said before the question at a position.
 
         What a later question has replaced, also the one at the position, is left out. Waits while
         a store is away: an answer without its context would be wrong. The job's deadline is the
         bound.
         """
         if position <= FIRST_QUESTION_POSITION:
-            return []
+            return History((), as_of=position)
         while True:
             try:
                 return await self._read(thread_id, position)
@@ -41,7 +42,7 @@ class ThreadHistory:
                 log.warning("history cannot be read, will try again", reason=str(error))
                 await asyncio.sleep(RETRY_SECONDS)
 
-    async def _read(self, thread_id: str, position: int) -> list[Turn]:
+    async def _read(self, thread_id: str, position: int) -> History:
         """An answer stands behind questions that waited when it was given: a turn is one job's."""
         thread = await self._hot.thread(thread_id)
         archived = thread.archived if thread else position
@@ -66,7 +67,19 @@ class ThreadHistory:
             ),
             key=lambda turn: turn.position,
         )
-        return [turn for turn in standing(told) if turn.position < position]
+        changes = [(said.job_id, said.position) for said in newest if said.role == "assistant"]
+        deletions = (tail.rows[each] for each in tail.deleted)
+        changes += ((row["job_id"], row["deleted_position"]) for row in deletions)
+        replaced = [(t.position, t.replaced_position) for t in told if t.replaced_position]
+        return History(
+            [turn for turn in standing(told) if turn.position < position],
+            as_of=thread.position if thread else position,
+            archived=archived,
+            summary=tail.summary,
+            questions={job_id: turn.position for job_id, turn in turns.items()},
+            changes=changes,
+            hidden=Hidden(frozenset(cut), replaced),
+        )
 
 
 def standing(turns: Sequence[Turn]) -> list[Turn]:

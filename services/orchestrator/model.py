@@ -4,8 +4,8 @@ No I/O here. An adapter (``openai_compatible``) speaks HTTP; the graph sees only
 
     request ──stream──▶ ModelStream ──▶ Delta, Delta, …, end ──▶ .completion
 
-A stream yields text only. Tool calls, once the graph uses them, are whole when the answer ends, so
-they belong in ``Completion``; the ``Delta`` of the token path stays as small as it is.
+A stream yields text only. The tools that the model asks for are known when the answer ends, so they
+stand in ``Completion``; the ``Delta`` of the token path stays as small as it is.
 
 Failures
 
@@ -43,11 +43,34 @@ RETRYABLE_STATUSES = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
+class ToolSpec:
+    """A tool as the model is told of it; ``parameters`` is a JSON schema of an object."""
+
+    name: str
+    description: str
+    parameters: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolUse:
+    """A tool that the model asks for; ``arguments`` are JSON as it wrote them, perhaps none."""
+
+    id: str  # '' when the server gave none
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
 class ChatMessage:
-    """One turn of the context handed to the model."""
+    """One turn of the context handed to the model.
+
+    ``tool_uses`` are the assistant's; ``tool_use_id`` says which of them a tool's message answers.
+    """
 
     role: Role
     content: str
+    tool_uses: Sequence[ToolUse] = ()
+    tool_use_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +82,8 @@ class ModelRequest:
     temperature: float | None = None
     max_tokens: int | None = None
     parameters: Mapping[str, object] = field(default_factory=dict[str, object])
+    tools: Sequence[ToolSpec] = ()
+    must_answer: bool = False  # with words: it is told of the tools, and that it gets none
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +108,14 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """How an answer ended. ``usage`` is None when the provider sent none."""
+    """How an answer ended. ``usage`` is None when the provider sent none.
+
+    With ``tool_uses`` it is to go on once the model has been given what they answer.
+    """
 
     finish_reason: str
     usage: Usage | None
+    tool_uses: Sequence[ToolUse] = ()
 
 
 class ModelStream(Protocol):
@@ -106,7 +135,7 @@ class Model(Protocol):
     """A language model that streams."""
 
     def stream(self, request: ModelRequest) -> AbstractAsyncContextManager[ModelStream]:
-        """Ask. Entering waits for the first token, or for the end of an empty answer.
+        """Ask. Entering waits for the first token, or for the end of an answer without text.
 
         Entering may try several times; once it has returned nothing is tried again, and iteration
         yields each delta once. Leaving, also by an exception or a cancellation and at any await,

@@ -29,14 +29,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from services.orchestrator.answering import Answering
 from services.orchestrator.appender import Appender, JobForgotten, JobWriter, LeaseLost, Stop
 from services.orchestrator.ending import EXHAUSTED, Ending, Failure
-from services.orchestrator.graph.graph import Graph
-from services.orchestrator.graph.state import Ports
 from services.orchestrator.heartbeat import Heartbeat
-from services.orchestrator.history import ThreadHistory
 from services.orchestrator.last_words import text_of_attempt
-from services.orchestrator.model import Completion, Delta, Model, ModelError
+from services.orchestrator.model import Completion, ModelError
 from services.orchestrator.second_offer import SecondOffer
 from services.orchestrator.titles import Titles
 from shared.agents import Agent
@@ -59,12 +57,10 @@ class JobPorts:
 
     event_log: EventLog
     stream: ThreadStream
-    history: ThreadHistory
     appender: Appender
     heartbeat: Heartbeat
     second_offer: SecondOffer
-    graph: Graph
-    model: Model
+    answering: Answering
     titles: Titles
     agents: Mapping[str, Agent]  # the first one answers for those that are no longer there
 
@@ -73,7 +69,6 @@ class JobPorts:
 class JobLimits:
     attempts_max: int
     job_deadline_seconds: float  # of one attempt
-    context_tokens: int
     default_model: str
 
 
@@ -195,7 +190,7 @@ class _JobRun:
             writer.lose()
 
     async def _answer(self, lease: Lease, writer: JobWriter, ending: Ending) -> bool:
-        outcome = await self._outcome(lease, writer)
+        outcome = await self._outcome(writer)
         broke_off = isinstance(outcome, Failure) and outcome.retryable and writer.has_text
         if broke_off and lease.attempts_used < self._limits.attempts_max:
             await writer.flushed()
@@ -220,9 +215,9 @@ class _JobRun:
                 raise JobForgotten() if outcome is Stop.FORGOTTEN else LeaseLost()
         return False
 
-    async def _outcome(self, lease: Lease, writer: JobWriter) -> Completion | Failure | Stop:
+    async def _outcome(self, writer: JobWriter) -> Completion | Failure | Stop:
         """How the attempt's answer ended. What was said of it is in the writer by then."""
-        answer = asyncio.create_task(self._generate(lease, writer))
+        answer = asyncio.create_task(self._generate(writer))
         seconds = self._limits.job_deadline_seconds
         try:
             done, _ = await asyncio.wait(
@@ -236,24 +231,9 @@ class _JobRun:
             return self._stopped.result()
         return Failure("job_deadline", f"the answer took longer than {seconds:g} s", False)
 
-    async def _generate(self, lease: Lease, writer: JobWriter) -> Completion | Failure:
-        async def sink(delta: Delta) -> None:
-            writer.token(delta.content, delta.deltas)
-            await writer.room()
-
-        ports = Ports(
-            agent=self._agent,
-            model=self._ports.model,
-            default_model=self._limits.default_model,
-            context_tokens=self._limits.context_tokens,
-            history=self._ports.history.before,
-            sink=sink,
-        )
+    async def _generate(self, writer: JobWriter) -> Completion | Failure:
         try:
-            answered = await self._ports.graph.ainvoke(
-                {"command": self._command, "position": lease.first}, context=ports
-            )
+            return await self._ports.answering.answer(self._agent, self._command, writer)
         except ModelError as error:
             log.warning("model failed", code=error.code, detail=error.detail)
             return Failure(error.code, error.message, error.retryable)
-        return answered["completion"]

@@ -3,6 +3,7 @@
     fake                                  16 tokens "t1 t2 … t16 ", at once
     fake:tokens=200,delay_ms=20           paced: a token every 20 ms
     fake:cut_after=5,times=1              the first request breaks off, later ones are whole
+    fake:call=now~{}                      asks for a tool first; more of it in ``model_calls``
 
 Any name that does not begin with ``fake`` is a plain ``fake``. A script becomes pieces: the bytes
 of each write and how many tokens they carry. Nothing here touches a socket.
@@ -11,12 +12,15 @@ of each write and how many tokens they carry. Nothing here touches a socket.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 import orjson
+
+from tests.support.model_calls import call_deltas
+from tests.support.model_request import Request
 
 TOKENS_MAX = 100_000
 LINE_BYTES_MAX = 64 << 20
@@ -48,6 +52,13 @@ class Script:
     nul: bool = False  # every token holds a U+0000
     end_ms: float = 0.0  # between [DONE] and the end of the HTTP body
     id: str = ""  # tells apart scripts that are otherwise equal
+    call: str = ""  # tools to ask for before the answer, if there are any
+    call_rounds: int = 1  # so often; negative: for ever
+    call_after: int = 0  # tokens before each
+    call_shape: str = "split"
+    stubborn: bool = False  # asks for tools also when there are none
+    fault_round: int = -1  # of tools, in which alone it has the faults
+    round: int = 0  # of tools, that this answer belongs to; of the request, not of the name
     times: int = -1  # the faults hit that many requests, then never again; negative: all
 
     slow_headers_ms: float = 0.0
@@ -68,7 +79,17 @@ class Script:
     def without_faults(self) -> Script:
         """What a request gets after ``times`` of them had the faults."""
         kept = ("tokens", "delay_ms", "first_ms", "per_write", "echo", "nul", "end_ms", "id")
+        kept += ("call", "call_rounds", "call_after", "call_shape", "stubborn", "round")
         return Script(**{name: getattr(self, name) for name in kept})
+
+    def answering(self, request: Request) -> Script:
+        """What is left of it when some rounds of tools are over: an answer, or another call."""
+        if 0 <= self.fault_round != request.rounds:
+            return replace(self, fault_round=-1).without_faults().answering(request)
+        is_over = 0 <= self.call_rounds <= request.rounds
+        if not self.call or is_over or not (request.may_call or self.stubborn):
+            return replace(self, call="")
+        return replace(self, tokens=self.call_after, echo=False, round=request.rounds)
 
     @property
     def ending(self) -> Ending:
@@ -111,6 +132,9 @@ def pieces(script: Script, model: str, words: Sequence[str]) -> Sequence[Piece]:
     if script.long_line:
         return _split(_chunk(_event(model, {"content": "x" * script.long_line})))
     events = [(_chunk(_event(model, {"content": word})), 1) for word in words]
+    if script.call:
+        deltas = call_deltas(script.call, script.call_shape, script.round)
+        events += [(_chunk(_event(model, delta)), 0) for delta in deltas]
     for count, ending in (
         (script.half_json_after, [(_chunk(HALF_JSON), 0)]),
         (script.bad_utf8_after, [(_chunk(BAD_UTF8), 0)]),
@@ -142,7 +166,8 @@ def closing(script: Script, model: str, *, prompt_tokens: int, tokens: int) -> b
             "completion_tokens": tokens,
             "total_tokens": prompt_tokens + tokens,
         }
-        events += [_event(model, {}, finish_reason="stop"), _usage_event(model, usage)]
+        reason = "tool_calls" if script.call else "stop"
+        events += [_event(model, {}, finish_reason=reason), _usage_event(model, usage)]
     if not script.no_done:
         events.append(b"data: [DONE]\n\n")
     return b"".join(map(_chunk, events))
@@ -158,7 +183,7 @@ def _frame(model: str, rest: dict[str, object]) -> bytes:
     return b"data: %b\n\n" % orjson.dumps(chunk | rest)
 
 
-def _event(model: str, delta: dict[str, str], finish_reason: str | None = None) -> bytes:
+def _event(model: str, delta: Mapping[str, Any], finish_reason: str | None = None) -> bytes:
     choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
     return _frame(model, {"choices": [choice]})
 

@@ -23,6 +23,7 @@ import httptools
 import orjson
 
 from tests.support import model_script
+from tests.support.model_request import Request, read_request
 from tests.support.model_script import Piece, Script
 from tests.support.model_statistics import Outcome, Record, Statistics
 
@@ -111,26 +112,24 @@ class _Connection(asyncio.Protocol):
 
     def _answer(self) -> None:
         try:
-            request = orjson.loads(self._body)
-            model = str(request["model"])
-            contents = [str(message["content"]) for message in request["messages"]]
-            script = model_script.parse(model)
+            request = read_request(self._body)
+            script = model_script.parse(request.model).answering(request)
         except (ValueError, KeyError, TypeError) as error:
             self._respond(400, orjson.dumps({"error": {"message": str(error)}}))
             return
-        asked_before = self._statistics.asked_before(model)
+        asked_before = self._statistics.asked_before(request.model)
         if 0 <= script.times <= asked_before:
             script = script.without_faults()
-        self._record = self._statistics.begin(model)
+        self._record = self._statistics.begin(request.model)
         if script.slow_headers_ms:
-            self._timer = self._loop.call_later(
-                script.slow_headers_ms / 1000, self._begin, script, model, contents
-            )
+            wait = script.slow_headers_ms / 1000
+            self._timer = self._loop.call_later(wait, self._begin, script, request)
         else:
-            self._begin(script, model, contents)
+            self._begin(script, request)
 
-    def _begin(self, script: Script, model: str, contents: list[str]) -> None:
+    def _begin(self, script: Script, request: Request) -> None:
         self._timer = None
+        model, contents = request.model, request.contents
         if script.status:
             self._refuse(script, contents)
             return

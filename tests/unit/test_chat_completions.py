@@ -25,6 +25,8 @@ from services.orchestrator.model import (
     ModelInterrupted,
     ModelRefused,
     ModelRequest,
+    ToolSpec,
+    ToolUse,
     Usage,
 )
 
@@ -71,6 +73,9 @@ lines = st.one_of(
             b'data: {"choices":[{"delta":{"content":"bare"}}]}\r\n\r\n',
             b'data: {"choices":[{"index":1,"delta":{"content":"of another choice"}}]}\n\n',
             b'data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4}}\n\n',
+            b'data: {"choices":[{"delta":{"tool_calls":{"id":"a","function":{"name":"f"}}}}]}\n\n',
+            b'data: {"choices":[{"delta":{"tool_calls":[{"function":{"arguments":"{"}}]}}]}\n\n',
+            b'data: {"choices":[{"delta":{"tool_calls":"none"}}]}\n\n',
             chunk(reason="length"),
             chunk("last", reason="stop"),
             DONE,
@@ -222,6 +227,39 @@ def test_a_request_names_the_stream_and_wins_over_parameters() -> None:
         "stream": True,
         "stream_options": {"include_usage": True},
     }
+
+
+def test_a_request_tells_of_tools_and_of_what_they_said() -> None:
+    spec = ToolSpec("find", "Finds.", {"type": "object"})
+    said = [
+        ChatMessage("user", "hi"),
+        ChatMessage("assistant", "let me see", tool_uses=[ToolUse("a", "find", "{}")]),
+        ChatMessage("tool", "nothing", tool_use_id="a"),
+    ]
+    body = orjson.loads(encode_request(ModelRequest(said, "m", tools=[spec])))
+    called = {"id": "a", "type": "function", "function": {"name": "find", "arguments": "{}"}}
+    assert body["messages"] == [
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": "let me see", "tool_calls": [called]},
+        {"role": "tool", "content": "nothing", "tool_call_id": "a"},
+    ]
+    function = {"name": "find", "description": "Finds.", "parameters": {"type": "object"}}
+    assert body["tools"] == [{"type": "function", "function": function}]
+    assert body["tool_choice"] == "auto"
+    last = encode_request(ModelRequest(said, "m", tools=[spec], must_answer=True))
+    assert orjson.loads(last)["tool_choice"] == "none"
+    assert "tools" not in orjson.loads(encode_request(ModelRequest(said, "m", must_answer=True)))
+
+
+def test_the_tools_of_an_answer_are_known_at_its_end() -> None:
+    piece = {"index": 0, "id": "a", "function": {"name": "find", "arguments": "{}"}}
+    asked = b"data: %b\n\n" % json.dumps({"choices": [{"delta": {"tool_calls": [piece]}}]}).encode()
+    end = decode(chunk("let me see") + asked + chunk(reason="tool_calls") + DONE).end
+    assert end == Completion("tool_calls", None, (ToolUse("a", "find", "{}"),))
+    assert decode(b'data: {"choices":[{"delta":{"tool_calls":[7]}}]}\n\n').end == (
+        "model_interrupted",
+        "the model's answer was interrupted (undecodable)",
+    )
 
 
 @pytest.mark.parametrize(

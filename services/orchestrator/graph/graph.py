@@ -1,9 +1,10 @@
 """Nodes and edges, as data.
 
-    load_context ──▶ generate
+    load_context ──▶ retrieve ──▶ generate ──▶ end
+                                   ▲    │
+                                   └── use_tools
 
-`retrieve` belongs between the two, `tools` beside `generate`. No checkpointer: the event log is the
-source of truth (docs/decisions/0003-no-checkpointer.md).
+No checkpointer: the event log is the source of truth (docs/decisions/0003-no-checkpointer.md).
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from langgraph.graph import (  # pyright: ignore[reportMissingTypeStubs] -- it h
     StateGraph,
 )
 
-from services.orchestrator.graph.nodes import generate, load_context
+from services.orchestrator.graph.context import load_context
+from services.orchestrator.graph.generating import generate, next_node, use_tools
+from services.orchestrator.graph.retrieval import retrieve
 from services.orchestrator.graph.state import Answered, GraphState, Ports, Question
 
 
@@ -33,8 +36,12 @@ def build_graph() -> Graph:
         GraphState, context_schema=Ports, input_schema=Question, output_schema=Answered
     )
     graph.add_node("load_context", load_context)
+    graph.add_node("retrieve", retrieve)
     graph.add_node("generate", generate)
+    graph.add_node("use_tools", use_tools)
     graph.add_edge(START, "load_context")
-    graph.add_edge("load_context", "generate")
-    graph.add_edge("generate", END)
+    graph.add_edge("load_context", "retrieve")
+    graph.add_edge("retrieve", "generate")
+    graph.add_conditional_edges("generate", next_node, {"use_tools": "use_tools", "end": END})
+    graph.add_edge("use_tools", "generate")
     return graph.compile()

@@ -41,7 +41,7 @@ async def turns(
     engine = create_engine(settings.required("database_url"), application="worker")
     try:
         history = ThreadHistory(HotState(redis, PARTITIONS), Archive(engine))
-        found = await history.before(thread_id, before)
+        found = (await history.before(thread_id, before)).turns
     finally:
         await engine.dispose()
     return [(turn.question, turn.answer) for turn in found]

@@ -10,11 +10,12 @@ from shared.codec import Record
 from shared.commands import OnBusy, RunJob
 from shared.deployment import prepare
 from shared.event_log import EventLog
-from shared.events import ThreadCreated
+from shared.events import MessageDeleted, ThreadCreated
 from shared.hot_state import HotState, Job
 from shared.ids import new_job_id, new_message_id, new_thread_id, new_trace_id, partition_of_thread
 from shared.keys import ORCHESTRATORS, PartitionKeys
 from shared.redis_client import Redis
+from shared.thread_log import ThreadLog
 from shared.times import utc_now
 from tests.integration.orchestrator.waiting import until
 from tests.support.event_history import check_job_history, check_thread_history
@@ -50,8 +51,9 @@ class Gateway:
         agent: str = "default",
         thread_id: str | None = None,
         on_busy: OnBusy = "enqueue",
+        replaces: tuple[str, int] | None = None,
     ) -> RunJob:
-        """Post a message, in a new thread if none is named."""
+        """Post a message, in a new thread if none is named; ``replaces`` is a question's place."""
         thread_id = thread_id or new_thread_id()
         partition = self.keys(thread_id).partition
         command = RunJob(
@@ -63,11 +65,25 @@ class Gateway:
             agent=agent,
             content=content,
             trace_id=new_trace_id(),
+            replaces=replaces and replaces[0],
+            replaced_position=replaces and replaces[1],
             at=utc_now(),
         )
         created = ThreadCreated(thread_id=thread_id, at=command.at, owner=USER)
         await self.log.accept_job(command, on_busy=on_busy, queue_max=QUEUE_MAX, create=created)
         return command
+
+    async def delete(self, command: RunJob) -> None:
+        """Delete a question."""
+        threads = ThreadLog(self.redis, self.partitions, idle_ttl_seconds=600)
+        event = MessageDeleted(
+            thread_id=command.thread_id,
+            at=utc_now(),
+            message_id=command.message_id,
+            job_id=command.job_id,
+            user=USER,
+        )
+        await threads.change_thread(USER, event)
 
     async def cancel(self, command: RunJob) -> str | None:
         return await self.log.request_cancel(command.job_id, command.thread_id)

@@ -6,7 +6,16 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 
-from services.orchestrator.model import Completion, Delta, Model, ModelRequest, ModelStream
+from services.orchestrator.model import (
+    Completion,
+    Delta,
+    Model,
+    ModelInterrupted,
+    ModelRefused,
+    ModelRequest,
+    ModelStream,
+)
+from services.orchestrator.summaries import PROMPT
 
 
 class Listening:
@@ -21,6 +30,40 @@ class Listening:
         self.requests.append(request)
         async with self._model.stream(request) as stream:
             yield stream
+
+
+class BreaksOff:
+    """Breaks off what it is asked first, behind its first word; summaries apart."""
+
+    def __init__(self, model: Model) -> None:
+        self._model, self._has_broken = model, False
+
+    @asynccontextmanager
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelStream]:
+        if self._has_broken or is_for_summary(request):
+            async with self._model.stream(request) as stream:
+                yield stream
+            return
+        self._has_broken = True
+        yield _Answer(["half"], block_seconds=0, defect=ModelInterrupted("closed"))
+
+
+class RefusesSummaries:
+    """Answers, but sums nothing up."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+
+    @asynccontextmanager
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelStream]:
+        if is_for_summary(request):
+            raise ModelRefused(400)
+        async with self._model.stream(request) as stream:
+            yield stream
+
+
+def is_for_summary(request: ModelRequest) -> bool:
+    return request.messages[0].content.startswith(PROMPT.partition("{")[0])
 
 
 class _Answer:

@@ -14,7 +14,7 @@ import pytest
 import redis as blocking
 from langgraph.runtime import Runtime
 
-from services.orchestrator.graph import nodes
+from services.orchestrator.graph import context
 from services.orchestrator.graph.state import Context, Ports, Question
 from shared.event_log import Append, Appended, EventLog
 from shared.keys import ORCHESTRATORS
@@ -81,7 +81,7 @@ async def test_a_node_that_blocks_the_event_loop_for_many_leases_loses_none(
 
     async def load_context(state: Question, runtime: Runtime[Ports]) -> Context:
         time.sleep(5 * LEASE_SECONDS)  # noqa: ASYNC251 -- what a synchronous tool does
-        return await nodes.load_context(state, runtime)
+        return await context.load_context(state, runtime)
 
     monkeypatch.setattr("services.orchestrator.graph.graph.load_context", load_context)
     async with bench.worker(**QUICK):

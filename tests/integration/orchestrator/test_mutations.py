@@ -28,6 +28,7 @@ from tests.integration.orchestrator import test_leases as leases
 from tests.integration.orchestrator import test_lost_groups as healing
 from tests.integration.orchestrator import test_model_failures as failing
 from tests.integration.orchestrator import test_resume as resuming
+from tests.integration.orchestrator.answering_mutations import ANSWERING
 from tests.integration.orchestrator.gateway import Gateway
 from tests.integration.orchestrator.leaving_mutations import LEAVING, Mutation
 from tests.integration.orchestrator.workers import Bench
@@ -192,6 +193,7 @@ MUTATIONS: dict[str, Mutation] = {
         leases.test_a_job_delivered_again_while_it_runs_here_runs_once,
     ),
     **LEAVING,
+    **ANSWERING,
     "a fenced append is the last word": (
         JobWriter.settle,
         "and not asked",

@@ -17,6 +17,7 @@ from shared.events import (
     ParticipantJoined,
     ParticipantLeft,
     Started,
+    Summarized,
     ThreadCreated,
     ThreadDeleted,
     ThreadRead,
@@ -115,6 +116,10 @@ def _job(draw: st.DrawFn, history: History, name: str) -> None:
         seq += 1
         started = Started(seq=seq, at=history.now, agent=posted.agent, model="m", **common)
         history.tell_job(started)
+        if draw(st.booleans()):
+            seq, position = seq + 1, len(history.records)
+            summary = {"content": draw(texts), "upto": position, "as_of": position}
+            history.tell_job(Summarized(seq=seq, at=history.now, **summary, **common))
         for content in draw(st.lists(texts, max_size=3)):
             seq, text = seq + 1, text + content
             history.tell_job(Token(seq=seq, at=history.now, content=content, deltas=1, **common))

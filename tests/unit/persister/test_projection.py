@@ -17,6 +17,7 @@ from shared.events import (
     ParticipantJoined,
     ParticipantLeft,
     Started,
+    Summarized,
     ThreadCreated,
     ThreadDeleted,
     ThreadRead,
@@ -25,7 +26,15 @@ from shared.events import (
     UnknownEvent,
 )
 from shared.projection import Progress, Projection, Row, key_of, merge
-from shared.read_model import PROJECTED, Merge, jobs, messages, participants, threads
+from shared.read_model import (
+    PROJECTED,
+    Merge,
+    jobs,
+    messages,
+    participants,
+    summaries,
+    threads,
+)
 from tests.unit.persister.histories import History, Placed, deliveries, histories
 
 AT = "2026-01-02T03:04:05.678Z"
@@ -125,6 +134,20 @@ def test_a_question_begins_its_job_and_names_the_author_of_the_answer() -> None:
         "created_at": TIME,
     }
     assert projection.rows[threads]["t"]["updated_at"] == TIME
+
+
+def test_the_newest_summary_of_a_thread_is_kept() -> None:
+    first = Summarized(job_id="j", seq=2, attempt=1, at=AT, content="early\0", upto=1, as_of=2)
+    second = first.model_copy(update={"seq": 3, "content": "later"})
+    assert project(POSTED, first, second).rows[summaries] == {
+        "t": {
+            "thread_id": "t",
+            "summary": {"content": "later", "upto": 1, "as_of": 2},
+            "summary_position": 3,
+        }
+    }
+    [row] = project(first).rows[summaries].values()
+    assert row["summary"]["content"] == "early\ufffd"
 
 
 def test_the_end_of_a_job_is_its_answer() -> None:

@@ -52,6 +52,13 @@ FIELDS: dict[Any, dict[str, Any]] = {
     known.ToolCall: {**job, **tool, "arguments": metadata},
     known.ToolResult: {**job, **tool, "content": text, "is_error": st.booleans()},
     known.ErrorRaised: {**job, "code": text, "message": text, "retryable": st.booleans()},
+    known.Summarized: {
+        **job,
+        "content": text,
+        "upto": counts,
+        "as_of": counts,
+        "usage": st.none() | usage,
+    },
     known.Done: {
         **job,
         "status": statuses,
