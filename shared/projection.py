@@ -20,6 +20,9 @@ from sqlalchemy import Table
 from shared.errors import CodecError
 from shared.events import (
     Done,
+    FileAdded,
+    FileDeleted,
+    FilePassages,
     MessageDeleted,
     MessagePosted,
     ParticipantJoined,
@@ -30,7 +33,16 @@ from shared.events import (
     ThreadRead,
     ThreadUpdated,
 )
-from shared.read_model import PROJECTED, Merge, jobs, messages, participants, threads
+from shared.read_model import (
+    PROJECTED,
+    Merge,
+    file_passages,
+    files,
+    jobs,
+    messages,
+    participants,
+    threads,
+)
 from shared.search_terms import vector_of
 from shared.states import JOB_STATUSES
 
@@ -121,17 +133,15 @@ def _rows(thread_id: str, position: int, event: object) -> Iterator[tuple[Table,
     match event:
         case ThreadCreated() | ThreadUpdated() | ThreadDeleted():
             yield threads, {"thread_id": thread_id, **_thread(position, event)}
-        case ParticipantJoined() | ParticipantLeft():
-            yield threads, {"thread_id": thread_id, "updated_at": _time(event.at)}
-            yield participants, _participant(thread_id, position, event)
-        case ThreadRead():
-            row = {**_key_of_participant(thread_id, event.user), "read_position": event.upto}
-            yield participants, row
+        case ParticipantJoined() | ParticipantLeft() | ThreadRead():
+            yield from _of_participant(thread_id, position, event)
         case MessageDeleted():
             row = {"message_id": event.message_id, "job_id": event.job_id}
             yield messages, {**row, "thread_id": thread_id, "deleted_at": _time(event.at)}
         case MessagePosted():
             yield from _posted(thread_id, position, event)
+        case FileAdded() | FileDeleted() | FilePassages():
+            yield from _of_file(thread_id, position, event)
         case Started():
             row = {"status": "running", "attempt": event.attempt, "started_at": _time(event.at)}
             yield jobs, {"job_id": event.job_id, "thread_id": thread_id, **row}
@@ -158,15 +168,21 @@ def _thread(position: int, event: ThreadCreated | ThreadUpdated | ThreadDeleted)
     return row
 
 
-def _participant(thread_id: str, position: int, event: ParticipantJoined | ParticipantLeft) -> Row:
-    row = _key_of_participant(thread_id, event.user) | {"present_position": position}
-    if isinstance(event, ParticipantLeft):
-        return {**row, "present": False}
-    return {**row, "present": True, "read_position": position}
-
-
-def _key_of_participant(thread_id: str, user: str) -> Row:
-    return {"participant_id": f"{thread_id} {user}", "thread_id": thread_id, "user_id": user}
+def _of_participant(
+    thread_id: str, position: int, event: ParticipantJoined | ParticipantLeft | ThreadRead
+) -> Iterator[tuple[Table, Row]]:
+    row: Row = {"participant_id": f"{thread_id} {event.user}", "thread_id": thread_id}
+    row["user_id"] = event.user
+    match event:
+        case ThreadRead():
+            row["read_position"] = event.upto
+        case ParticipantLeft():
+            row |= {"present": False, "present_position": position}
+        case ParticipantJoined():
+            row |= {"present": True, "present_position": position, "read_position": position}
+    if not isinstance(event, ThreadRead):
+        yield threads, {"thread_id": thread_id, "updated_at": _time(event.at)}
+    yield participants, row
 
 
 def _posted(thread_id: str, position: int, event: MessagePosted) -> Iterator[tuple[Table, Row]]:
@@ -175,6 +191,8 @@ def _posted(thread_id: str, position: int, event: MessagePosted) -> Iterator[tup
     question = {"role": "user", "author": event.user, "content": event.content}
     question |= {"metadata": event.metadata, "position": position, "created_at": at}
     question |= {"terms": vector_of(_storable(event.content))}
+    if event.attachments:
+        question |= {"attachments": [each.model_dump() for each in event.attachments]}
     if event.replaces is not None:
         question |= {"replaces": event.replaces, "replaced_position": event.replaced_position}
     asked = {**of_job, "asker": event.user}
@@ -195,6 +213,25 @@ def _done(thread_id: str, position: int, event: Done) -> Iterator[tuple[Table, R
     answer |= {"role": "assistant", "position": position, "created_at": at}
     answer |= {"terms": vector_of(_storable(event.content))}
     yield messages, {"message_id": event.message_id, **of_job, **answer}
+
+
+def _of_file(
+    thread_id: str, position: int, event: FileAdded | FileDeleted | FilePassages
+) -> Iterator[tuple[Table, Row]]:
+    of_file: Row = {"file_id": event.file_id, "thread_id": thread_id}
+    if isinstance(event, FilePassages):
+        for number, text in enumerate(event.texts, event.first):
+            passage = {"number": number, "text": text, "terms": vector_of(_storable(text))}
+            yield file_passages, {"passage_id": f"{event.file_id} {number}", **of_file, **passage}
+        return
+    at = _time(event.at)
+    if isinstance(event, FileDeleted):
+        yield files, {**of_file, "deleted_at": at}
+        return
+    yield threads, {"thread_id": thread_id, "updated_at": at}
+    facts = event.model_dump(include={"name", "media_type", "size", "sha256", "has_thumbnail"})
+    facts |= {"user_id": event.user, "position": position, "created_at": at}
+    yield files, {**of_file, **facts}
 
 
 def _time(at: str) -> datetime:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from shared.codec import Record, decode_event
 from shared.hot_state import READ_COUNT_MAX, HotState
 from shared.projection import Projection, Row
-from shared.read_model import messages
+from shared.read_model import files, messages
 from shared.times import rfc3339
+
+TOLD_ELSEWHERE: Final = frozenset({"token", "file.passages"})  # types that tell of no message
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +33,20 @@ class Message:
     replaces: str | None = None  # an earlier question, with all that was said from there on
     replaced_position: int | None = None
     metadata: dict[str, Any] = field(default_factory=dict[str, Any])
+    attachments: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
 
 
 @dataclass(frozen=True, slots=True)
 class Tail:
     """What a thread's newest events say of its messages: rows of the read model, by message id.
 
+    And of its files, by file id.
+
     An event may speak of a message whose other events are archived: of its end, or its deletion.
     """
 
     rows: Mapping[str, Row]
+    files: Mapping[str, Row] = field(default_factory=dict[str, Row])
 
     @property
     def messages(self) -> dict[str, Message]:
@@ -60,9 +66,9 @@ def fold(thread_id: str, records: Iterable[Record]) -> Tail:
     """What records tell of messages, as the persister would project it."""
     projection = Projection()
     for record in records:
-        if record.type != "token":
+        if record.type not in TOLD_ELSEWHERE:
             projection.add(thread_id, record.position, decode_event(record.data))
-    return Tail(projection.rows[messages])
+    return Tail(projection.rows[messages], projection.rows[files])
 
 
 def message_from(row: Any) -> Message:
@@ -82,6 +88,7 @@ def message_from(row: Any) -> Message:
         replaces=row.get("replaces"),
         replaced_position=row.get("replaced_position"),
         metadata=row.get("metadata") or {},
+        attachments=row.get("attachments") or [],
     )
 
 
@@ -101,7 +108,7 @@ async def unarchived_of(hot: HotState, archived: Mapping[str, int]) -> dict[str,
     while places:
         pages = await hot.records_of(places)
         for thread_id, page in pages.items():
-            records[thread_id] += (record for record in page if record.type != "token")
+            records[thread_id] += (r for r in page if r.type not in TOLD_ELSEWHERE)
         places = {
             thread_id: page[-1].position
             for thread_id, page in pages.items()

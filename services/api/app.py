@@ -15,6 +15,7 @@ from litestar.types import ASGIApp
 from services.api.api_docs import BEARER, assets_route, openapi_config
 from services.api.authentication import TokenVerifier, authentication_middleware
 from services.api.feed import Feed
+from services.api.files import FileLimits, Files
 from services.api.health import Health
 from services.api.job_limit import JobLimit
 from services.api.jobs import JobsOfUser
@@ -22,12 +23,13 @@ from services.api.key_fetching import FetchedKeys
 from services.api.lenient import Lenient
 from services.api.messages import Messages
 from services.api.metrics import Metrics
-from services.api.post_message import Asking, JobsByKey
+from services.api.post_message import Asking, JobsByKey, Lookups
 from services.api.problems import HANDLERS
 from services.api.rate_limiting import CallerLimit, StrangerLimit, around
 from services.api.request_context import RequestContext
 from services.api.request_limits import RequestLimits
 from services.api.routes import agents as agent_routes
+from services.api.routes import files as file_routes
 from services.api.routes import health as health_routes
 from services.api.routes import jobs as job_routes
 from services.api.routes import messages as message_routes
@@ -44,11 +46,13 @@ from services.api.stream_leases import StreamLeases
 from services.api.threads import Threads
 from services.api.tickets import TicketDesk
 from services.api.unread import Unread
+from services.api.upload_file import Uploading
 from shared.agents import Agent
 from shared.archive import Archive
 from shared.backlog import Backlog
 from shared.errors import SettingsError
 from shared.event_log import EventLog
+from shared.file_store import FileStore
 from shared.hot_state import HotState
 from shared.idempotency import Claims
 from shared.quotas import Quotas
@@ -88,6 +92,9 @@ def assemble(
     threads = Threads(thread_log, hot, archive, claims)
     jobs = JobsOfUser(event_log, threads, hot, archive, history)
     messages = Messages(threads, hot, archive)
+    store = FileStore(settings.files_location)
+    file_limits = FileLimits(settings.file_bytes_max, settings.file_types)
+    files = Files(threads, hot, archive, store, limits=file_limits)
     asking = Asking(
         event_log,
         threads,
@@ -95,7 +102,7 @@ def assemble(
         JobLimit(quotas, per_user=settings.jobs_per_user),
         agents=agents,
         queue_max=settings.queue_per_thread_max,
-        question_of=messages.question_of,
+        lookups=Lookups(messages.question_of, files.attachments),
     )
     limits = _limits(settings, quotas, lenient)
     metrics = Metrics(Backlog(redis, settings.partitions), _readings(feed, streams, lenient))
@@ -104,6 +111,8 @@ def assemble(
         "answers": Answers(asking, jobs, feed, streams),
         "views": ThreadViews(Unread(hot, archive)),
         "messages": messages,
+        "files": files,
+        "uploading": Uploading(files, threads, asking, claims, hot),
         "search": Search(threads, hot, archive),
         "jobs": jobs,
         "feed": feed,
@@ -170,6 +179,7 @@ def _application(
             *thread_routes.HANDLERS,
             *participant_routes.HANDLERS,
             *message_routes.HANDLERS,
+            *file_routes.HANDLERS,
             *job_routes.HANDLERS,
             *agent_routes.HANDLERS,
             *ticket_routes.HANDLERS,

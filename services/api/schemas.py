@@ -15,6 +15,7 @@ MESSAGE_CHARS_MAX: Final = 65_536
 TITLE_CHARS_MAX: Final = 256
 METADATA_BYTES_MAX: Final = 16 * 1024  # as JSON
 METADATA_DEPTH_MAX: Final = 16
+ATTACHMENTS_MAX: Final = 16  # of one message
 INTEGER_MAX: Final = 2**53  # RFC 7493 §2.2: beyond it, readers disagree
 
 
@@ -34,6 +35,12 @@ def _small(metadata: dict[str, Any]) -> dict[str, Any]:
     if len(json.dumps(metadata, ensure_ascii=False).encode()) > METADATA_BYTES_MAX:
         raise ValueError(f"at most {METADATA_BYTES_MAX} bytes of JSON")
     return metadata
+
+
+def _once_each(names: list[str]) -> list[str]:
+    if len(set(names)) < len(names):
+        raise ValueError("each one once")
+    return names
 
 
 def _check(value: object, depth: int) -> None:
@@ -58,6 +65,11 @@ def _check(value: object, depth: int) -> None:
 Text = Annotated[str, Field(min_length=1, max_length=MESSAGE_CHARS_MAX), AfterValidator(_clean)]
 Title = Annotated[str, Field(min_length=1, max_length=TITLE_CHARS_MAX), AfterValidator(_clean)]
 AgentName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$")]
+FileIds = Annotated[
+    list[Annotated[str, Field(max_length=128)]],
+    Field(max_length=ATTACHMENTS_MAX, json_schema_extra={"uniqueItems": True}),
+    AfterValidator(_once_each),
+]
 Metadata = Annotated[dict[str, Any], AfterValidator(_small)]
 
 
@@ -87,6 +99,7 @@ class ReadThread(Body):
 
 class _Question(Body):
     agent: AgentName | None = None
+    attachments: FileIds = Field(default_factory=list[str])
     metadata: Metadata = Field(default_factory=dict)
     on_busy: OnBusy = "enqueue"
     stream: bool = False
@@ -113,6 +126,14 @@ class PostMessage(_Question):
 class CreateJob(_Question):
     query: Text
     thread_id: str | None = Field(None, max_length=64)
+
+
+class UploadForm(Body):
+    """What an upload says; of its bytes, their hash."""
+
+    name: str
+    sha256: str
+    message: Text | None
 
 
 class CreateTicket(Body):
@@ -155,6 +176,21 @@ class ThreadPage(View):
     next_cursor: str | None
 
 
+class FileInfo(View):
+    name: str
+    type: str
+    size: int = Field(description="bytes")
+
+
+class FileView(View):
+    """A file of a thread, and where its bytes are."""
+
+    file_id: str
+    file_url: str
+    thumbnail_url: str | None
+    file_info: FileInfo
+
+
 class MessageView(View):
     message_id: str
     thread_id: str
@@ -168,6 +204,7 @@ class MessageView(View):
     finish_reason: str | None
     usage: Usage | None
     replaces: str | None
+    attachments: list[FileView]
     position: int
     created_at: str
 
@@ -213,6 +250,12 @@ class AcceptedView(View):
     thread_id: str
     trace_id: str
     status: Literal["queued"] = "queued"
+
+
+class UploadedView(FileView):
+    """A file that was added, and the message that was posted with it."""
+
+    message: AcceptedView | None = Field(description="when the upload had one")
 
 
 class JobErrorView(View):
