@@ -93,6 +93,8 @@ class FileStore:
 
     async def pages(self, *, thread_id: str | None = None) -> AsyncGenerator[list[StoredObject]]:
         """All objects, or those of a thread, LIST_PAGE_MAX at a time. Raises FilesUnavailable."""
+        if isinstance(self._location, Path) and not self._location.exists():
+            return  # nobody has kept a file here yet
         prefix = f"{thread_id}/" if thread_id else None
         pages: Iterator[Any] = await self._call(lambda: _list(self._store(), prefix))
         while page := await self._call(lambda: next(pages, None)):
@@ -100,6 +102,10 @@ class FileStore:
                 StoredObject(each["path"], _file_of(each["path"]), each["last_modified"])
                 for each in page
             ]
+
+    async def remove_file(self, file_id: str) -> None:
+        """Remove a file and its thumbnail. Raises FilesUnavailable."""
+        await self.remove([_path(file_id), _path(file_id) + THUMBNAIL])
 
     async def remove(self, paths: Iterable[str]) -> None:
         """Remove objects; those that are gone already are no error. Raises FilesUnavailable."""

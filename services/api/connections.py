@@ -9,8 +9,9 @@ that says less than a whole request costs a connection.
 
 Failures
     Client does not ask    From the connection, or a request's first byte, on it has
-                           REQUEST_SECONDS_MAX for a whole request: aborted. An idle connection that
-                           has asked before is uvicorn's to close.
+                           REQUEST_SECONDS_MAX for a whole request: aborted. A body that comes with
+                           BODY_BYTES_MIN in that time is given as much again. An idle connection
+                           that has asked before is uvicorn's to close.
     Client takes nothing   Its buffer stays full and does not shrink for SEND_SECONDS_MAX: aborted.
                            Closing would wait until it has taken the rest. Until the buffer is full
                            the kernel watches: what it sent must be acknowledged in the same time.
@@ -31,6 +32,7 @@ from shared.observability import get_logger
 
 SEND_SECONDS_MAX: Final = 30.0  # in which a client must take something of what waits for it
 REQUEST_SECONDS_MAX: Final = 30.0  # in which a request must have come with all of its body
+BODY_BYTES_MIN: Final = 64 * 1024  # in as long, of a body that takes longer
 PROBE_AFTER_SECONDS: Final = 15  # of silence
 PROBE_EVERY_SECONDS: Final = 5
 
@@ -42,6 +44,7 @@ class ClientConnection(HttpToolsProtocol):
 
     _patience: asyncio.TimerHandle | None = None
     _request_due: asyncio.TimerHandle | None = None
+    _body_bytes = 0  # since the request was last looked at
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] -- as uvicorn's does
         super().connection_made(transport)
@@ -51,6 +54,10 @@ class ClientConnection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._expect_request()
+
+    def on_body(self, body: bytes) -> None:
+        self._body_bytes += len(body)
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         self._stop_expecting()
@@ -71,6 +78,7 @@ class ClientConnection(HttpToolsProtocol):
 
     def _expect_request(self) -> None:
         if self._request_due is None:
+            self._body_bytes = 0
             self._request_due = self.loop.call_later(REQUEST_SECONDS_MAX, self._give_up)
 
     def _stop_expecting(self) -> None:
@@ -79,6 +87,10 @@ class ClientConnection(HttpToolsProtocol):
             self._request_due = None
 
     def _give_up(self) -> None:
+        if self._body_bytes >= BODY_BYTES_MIN:
+            self._request_due = None
+            self._expect_request()
+            return
         log.info("client does not finish its request", seconds=REQUEST_SECONDS_MAX)
         self.transport.abort()
 

@@ -37,7 +37,7 @@ from shared.thread_log import Thread
 from shared.times import utc_now
 from shared.transcript import unarchived
 
-UPLOADS_PER_USER_MAX: Final = 8  # at once, in one gateway: each may fill the disk with a file
+UPLOADS_PER_USER_MAX: Final = 32  # at once, in one gateway: each may fill the disk with a file
 PASSAGES_BYTES_MAX: Final = 32 * 1024  # of one event
 
 

@@ -23,6 +23,7 @@ from faststream.redis import RedisBroker
 
 from services.orchestrator.admission import Slots
 from services.orchestrator.appender import Appender
+from services.orchestrator.attachments import AttachedTexts
 from services.orchestrator.cancels import listen_for_cancels
 from services.orchestrator.consumer import Consumer
 from services.orchestrator.graph.graph import build_graph
@@ -182,6 +183,7 @@ def assemble(
         event_log=event_log,
         stream=ThreadStream(hot, archive),
         history=ThreadHistory(hot, archive),
+        attachments=AttachedTexts(hot, archive, context_tokens=settings.llm_context_tokens),
         appender=appender,
         heartbeat=heartbeat,
         second_offer=_second_offer(settings, event_log, redis, archive),

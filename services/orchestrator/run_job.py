@@ -30,6 +30,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from services.orchestrator.appender import Appender, JobForgotten, JobWriter, LeaseLost, Stop
+from services.orchestrator.attachments import AttachedTexts
 from services.orchestrator.ending import EXHAUSTED, Ending, Failure
 from services.orchestrator.graph.graph import Graph
 from services.orchestrator.graph.state import Ports
@@ -44,6 +45,7 @@ from shared.cancellation import end_tasks
 from shared.commands import RunJob
 from shared.errors import UnknownJob
 from shared.event_log import Begun, EventLog, Lease
+from shared.events import MetadataAdded
 from shared.observability import bound, get_logger
 from shared.thread_stream import ThreadStream
 
@@ -60,6 +62,7 @@ class JobPorts:
     event_log: EventLog
     stream: ThreadStream
     history: ThreadHistory
+    attachments: AttachedTexts
     appender: Appender
     heartbeat: Heartbeat
     second_offer: SecondOffer
@@ -249,9 +252,12 @@ class _JobRun:
             history=self._ports.history.before,
             sink=sink,
         )
+        told = await self._ports.attachments.tell(self._command)
+        if told.sources:
+            writer.add(MetadataAdded, metadata={"sources": told.sources})
         try:
             answered = await self._ports.graph.ainvoke(
-                {"command": self._command, "position": lease.first}, context=ports
+                {"command": told.command, "position": lease.first}, context=ports
             )
         except ModelError as error:
             log.warning("model failed", code=error.code, detail=error.detail)

@@ -1,8 +1,7 @@
-"""Files: what comes in goes out to the letter, with a thumbnail and its text, and to nobody else."""
+"""Files: what comes in goes out to the letter, with thumbnail and text, and to nobody else."""
 
 from __future__ import annotations
 
-import asyncio
 import io
 from typing import Any
 
@@ -10,15 +9,12 @@ import httpx
 import pytest
 from PIL import Image
 
-from shared.archive import Archive
-from shared.passages import find_passages
-from shared.postgres import create_engine
 from shared.redis_client import Redis
 from shared.settings import Settings
-from tests.integration.api.gateways import Client, Running, problem_of
+from tests.integration.api.gateways import Client
 from tests.integration.api.persisting import archive_all, let_go
 from tests.integration.api.worker import Worker
-from tests.support.sample_files import bomb, pdf, picture
+from tests.support.sample_files import pdf, picture
 
 TEXT = b"The river rises in the hills.\n\nIt meets the sea at noon."
 
