@@ -69,7 +69,8 @@ def _calls(
         named = LISTS.get(name, name)
         if named in ids:
             value = [f"{{{named}}}"] if name in LISTS else f"{{{named}}}"
-            body = {**(_body(document, schema, least=True) or {}), name: value}
+            least = name not in LISTS
+            body = {**(_body(document, schema, least=least) or {}), name: value}
             yield DescribedCall(method, path, body, media_type=media_type)
     parameters = [p for p in operation.get("parameters", []) if p["in"] == "query"]
     needed = {p["name"]: str(_sample(document, p["schema"])) for p in parameters if p["required"]}
