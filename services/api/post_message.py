@@ -87,6 +87,7 @@ class Asking:
         thread, place = None, question.thread_id
         if place is not None:
             thread = await self._threads.get(caller.user, place)
+        attached = await self._attached(caller.user, question)
         mine = Plan.new(place or new_thread_id(), self._hot.partitions)
         plan = await self._claims.claim(caller.user, idempotency, mine)
         if plan != mine and await self._is_known(plan.job_id):
@@ -94,7 +95,8 @@ class Asking:
         known = thread.agent if thread and thread.agent in self._agents else None
         agent = question.agent or known or default_agent(self._agents)
         command = await self._in_its_place(question, _command(caller, question, plan, agent))
-        command = await self._with_files(question, command)
+        if attached:
+            command = command.model_copy(update={"attachments": attached})
         create = None
         if thread is None:
             create = ThreadCreated(
@@ -129,16 +131,13 @@ class Asking:
             command = command.model_copy(update={"attachments": files})
         return command.model_copy(update=place)
 
-    async def _with_files(self, question: Question, command: RunJob) -> RunJob:
-        """The command with the files it is about. Raises NotFound."""
+    async def _attached(self, user: str, question: Question) -> tuple[Attachment, ...]:
+        """The files that a question is about. Raises NotFound."""
         if not question.attachments:
-            return command
+            return ()
         if question.thread_id is None:
             raise NotFound()  # a thread that is yet to be made has no files
-        found = await self._lookups.attachments(
-            command.user, command.thread_id, question.attachments
-        )
-        return command.model_copy(update={"attachments": found})
+        return await self._lookups.attachments(user, question.thread_id, question.attachments)
 
 
 def _command(caller: Caller, question: Question, plan: Plan, agent: str) -> RunJob:
