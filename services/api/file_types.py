@@ -47,7 +47,9 @@ def type_of(head: bytes, *, is_text: bool) -> str:
     known = _by_signature(head)
     if known in IMAGES or known == PDF:
         return known
-    return TEXT if is_text else known
+    if is_text:
+        return TEXT
+    return UNKNOWN if known.startswith("text/") else known  # what begins like text, and is none
 
 
 def _by_signature(head: bytes) -> str:

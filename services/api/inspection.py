@@ -11,19 +11,20 @@ Failures
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
-import json
+import os
+import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Annotated, BinaryIO, Final
+
+from pydantic import Base64Bytes, BaseModel, Field, ValidationError
 
 from services.api import inspector
-from services.api.inspector import FORMATS, IMAGE_PIXELS_MAX
+from services.api.inspector import FORMATS, IMAGE_PIXELS_MAX, PASSAGE_CHARS
 from shared.errors import FilesUnavailable, ImageTooLarge
 from shared.observability import get_logger
 
@@ -31,6 +32,7 @@ AT_ONCE_MAX: Final = 2  # of one gateway: each may take a processor and a gigaby
 SECONDS_MAX: Final = 20.0  # of one file, whatever it does
 TURN_SECONDS_MAX: Final = 60.0
 SAID_BYTES_MAX: Final = 4 * 1024 * 1024  # all lines: text, escaped, and a thumbnail
+PASSAGES_MAX: Final = 1024
 LOOKED_INTO: Final = frozenset({*FORMATS, "application/pdf", "text/plain"})
 
 log = get_logger()
@@ -42,6 +44,16 @@ class Seen:
 
     thumbnail: bytes | None = None
     passages: Sequence[str] = ()
+
+
+class _Said(BaseModel):
+    """What a child may say: it is believed no more than the file."""
+
+    pixels: int = 0
+    thumbnail: Base64Bytes | None = None
+    passages: list[Annotated[str, Field(max_length=PASSAGE_CHARS)]] = Field(
+        default_factory=list[str], max_length=PASSAGES_MAX
+    )
 
 
 class Inspection:
@@ -61,13 +73,13 @@ class Inspection:
             said = await _said(file, media_type)
         finally:
             self._turns.release()
-        if said.get("pixels", 0) > IMAGE_PIXELS_MAX:
+        if said.pixels > IMAGE_PIXELS_MAX:
             raise ImageTooLarge(f"An image has at most {IMAGE_PIXELS_MAX:,} pixels.")
-        return _seen(said)
+        return Seen(said.thumbnail, said.passages)
 
 
-async def _said(file: BinaryIO, media_type: str) -> dict[str, Any]:
-    """What the child says, all lines as one object."""
+async def _said(file: BinaryIO, media_type: str) -> _Said:
+    """What the child says, all lines together."""
     file.seek(0)
     child = await asyncio.create_subprocess_exec(
         *(sys.executable, "-I", str(Path(inspector.__file__)), media_type),
@@ -76,47 +88,41 @@ async def _said(file: BinaryIO, media_type: str) -> dict[str, Any]:
         stderr=DEVNULL,
         env={},
         cwd="/",
+        start_new_session=True,
     )
     lines = bytearray()
     try:
         async with asyncio.timeout(SECONDS_MAX):
             await _read(child, lines)
-            code = await child.wait()
     except TimeoutError:
-        code = None
+        log.info("file not looked into in time", media_type=media_type)
     finally:
-        await _ended(child)
-    if code != 0:
-        log.info("file not looked into", media_type=media_type, code=code)
+        await asyncio.shield(_end(child))
+    if child.returncode:
+        log.info("file not looked into", media_type=media_type, code=child.returncode)
     return _facts(bytes(lines))
 
 
 async def _read(child: Process, lines: bytearray) -> None:
-    """All that the child says, up to the bound: behind it nobody listens, and it dies of that."""
+    """All that the child says, but what is beyond the bound."""
     assert child.stdout is not None
     while len(lines) < SAID_BYTES_MAX and (data := await child.stdout.read(1 << 16)):
         lines += data
 
 
-async def _ended(child: Process) -> None:
-    """Also when the caller is cancelled: no child is left behind."""
-    if child.returncode is None:
+async def _end(child: Process) -> None:
+    """See the child's end, or make one: whoever still talks then has talked for too long."""
+    assert child.stdout is not None
+    if not child.stdout.at_eof():
         with suppress(ProcessLookupError):
-            child.kill()
-    await asyncio.shield(child.wait())
+            os.killpg(child.pid, signal.SIGKILL)
+    await child.communicate()
 
 
-def _facts(lines: bytes) -> dict[str, Any]:
-    facts: dict[str, Any] = {}
+def _facts(lines: bytes) -> _Said:
+    said = _Said()
     for line in lines.split(b"\n")[:-1]:
-        with suppress(ValueError):
-            facts |= json.loads(line)
-    return facts
-
-
-def _seen(said: dict[str, Any]) -> Seen:
-    try:
-        thumbnail = base64.b64decode(said["thumbnail"]) if "thumbnail" in said else None
-    except (binascii.Error, TypeError):
-        thumbnail = None
-    return Seen(thumbnail, said.get("passages", ()))
+        with suppress(ValidationError):
+            more = _Said.model_validate_json(line)
+            said = said.model_copy(update=more.model_dump(exclude_unset=True))
+    return said

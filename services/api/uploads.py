@@ -27,10 +27,12 @@ from multipart import (  # pyright: ignore[reportMissingTypeStubs] -- it has non
     PushMultipartParser,
     parse_options_header,  # pyright: ignore[reportUnknownVariableType]
 )
+from pydantic import ValidationError
 
 from services.api.file_names import clean_name
 from services.api.file_types import HEAD_BYTES, TextCheck, type_of
 from services.api.problems import BadRequest
+from services.api.schemas import UploadForm
 from shared.errors import FileTooLarge
 
 FORM_DATA: Final = "multipart/form-data"
@@ -129,15 +131,17 @@ class Form:
         if not self._spool.size:
             raise BadRequest("invalid_request", "The file is empty.")
 
-    @property
-    def message(self) -> str | None:
-        """Raises BadRequest."""
-        if "message" not in self._fields:
-            return None
+    def said(self) -> UploadForm:
+        """What the body says, once it is read. Raises BadRequest."""
+        has_message = "message" in self._fields
         try:
-            return self._message.decode()
+            message = self._message.decode() if has_message else None
+            return UploadForm(name=self.name or "", sha256=self._spool.sha256, message=message)
         except UnicodeDecodeError:
             raise BadRequest("invalid_request", "The message is not UTF-8.") from None
+        except ValidationError as error:
+            what = error.errors(include_url=False, include_input=False)[0]["msg"]
+            raise BadRequest("invalid_request", f"The message is not valid: {what}") from None
 
     async def _take(self, part: MultipartSegment | bytes | bytearray | None) -> None:
         if isinstance(part, MultipartSegment):

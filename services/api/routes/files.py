@@ -24,15 +24,15 @@ from litestar.response import Stream
 
 from services.api.byte_ranges import Unsatisfiable, matches, wanted
 from services.api.file_names import content_disposition
-from services.api.file_types import IMAGES, TEXT
-from services.api.files import File, Files
+from services.api.file_types import IMAGES
+from services.api.files import Files
 from services.api.post_message import idempotency_of
 from services.api.problems import problem
 from services.api.routes.documented import refusals
 from services.api.routes.file_views import view_of_file
 from services.api.routes.json_bodies import UnsupportedMediaType
 from services.api.routes.parameters import IdempotencyKey
-from services.api.schemas import MESSAGE_CHARS_MAX, UploadedView, UploadForm
+from services.api.schemas import MESSAGE_CHARS_MAX, UploadedView
 from services.api.upload_file import Uploading
 from services.api.uploads import FORM_DATA, FRAME_BYTES_MAX, MESSAGE_BYTES_MAX, Form, boundary_of
 from shared.errors import FileTooLarge, NotFound
@@ -107,7 +107,7 @@ async def upload_file(
     with files.upload(request.user.user) as spool:
         form = Form(spool)
         await form.read(request.stream(), _boundary(request))
-        said = UploadForm(name=form.name or "", sha256=spool.sha256, message=form.message)
+        said = form.said()
         named = idempotency_of(idempotency_key, "upload_file", said, thread_id=thread_id)
         file, accepted = await uploading.upload(request.user, thread_id, said, spool, named)
     view = view_of_file(file)
@@ -153,7 +153,10 @@ async def get_file(
     if span is not None:
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{file.size}"
     return Stream(
-        chunks, status_code=200 if span is None else 206, media_type=_type(file), headers=headers
+        chunks,
+        status_code=200 if span is None else 206,
+        media_type=file.media_type,
+        headers=headers,
     )
 
 
@@ -203,10 +206,6 @@ def _there(chunks: AsyncGenerator[bytes] | None) -> AsyncGenerator[bytes]:
     if chunks is None:
         raise NotFound()
     return chunks
-
-
-def _type(file: File) -> str:
-    return f"{TEXT}; charset=utf-8" if file.media_type == TEXT else file.media_type
 
 
 def _boundary(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
