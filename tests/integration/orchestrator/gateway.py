@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from shared.codec import Record
 from shared.commands import OnBusy, RunJob
 from shared.deployment import prepare
 from shared.event_log import EventLog
-from shared.events import ThreadCreated
+from shared.events import Attachment, ThreadCreated
 from shared.hot_state import HotState, Job
 from shared.ids import new_job_id, new_message_id, new_thread_id, new_trace_id, partition_of_thread
 from shared.keys import ORCHESTRATORS, PartitionKeys
@@ -50,6 +50,7 @@ class Gateway:
         agent: str = "default",
         thread_id: str | None = None,
         on_busy: OnBusy = "enqueue",
+        attachments: Sequence[Attachment] = (),
     ) -> RunJob:
         """Post a message, in a new thread if none is named."""
         thread_id = thread_id or new_thread_id()
@@ -63,6 +64,7 @@ class Gateway:
             agent=agent,
             content=content,
             trace_id=new_trace_id(),
+            attachments=tuple(attachments),
             at=utc_now(),
         )
         created = ThreadCreated(thread_id=thread_id, at=command.at, owner=USER)
