@@ -128,8 +128,10 @@ class CreateJob(_Question):
     thread_id: str | None = Field(None, max_length=64)
 
 
-class UploadForm(Body):
+class UploadForm(BaseModel):
     """What an upload says; of its bytes, their hash."""
+
+    model_config = ConfigDict(frozen=True)
 
     name: str
     sha256: str

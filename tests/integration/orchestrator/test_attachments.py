@@ -11,7 +11,7 @@ from shared.ids import new_file_id
 from shared.thread_log import ThreadLog
 from shared.times import utc_now
 from tests.integration.orchestrator.gateway import USER, Event, Gateway, kinds
-from tests.integration.orchestrator.test_threads import archive_all, cut
+from tests.integration.orchestrator.test_threads import archive_all
 from tests.integration.orchestrator.workers import Bench
 
 WINDOW_TOKENS = 64  # of which files take half: 96 bytes
@@ -63,7 +63,6 @@ async def test_the_text_of_a_file_stands_before_the_question(
         await add(gateway, thread, ["Nobody asked."], "c.txt")
         if where == "postgres":
             await archive_all(bench.settings(database_url=database_url), gateway, thread)
-            await cut(gateway, thread)
         events = await answer(gateway, thread, other, one, question="What now?")
     assert kinds(events) == ["started", "metadata", "token", "done"]
     assert sources(events) == ["Mills turn.", "Rivers rise.", "They fall."]
