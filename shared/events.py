@@ -204,7 +204,7 @@ class FileAdded(ThreadEvent, frozen=True):
     size: int = Field(ge=1)
     sha256: str
     has_thumbnail: bool = False
-    passages: int = Field(0, ge=0)  # how many were taken from its text
+    passages: int = Field(default=0, ge=0)  # how many were taken from its text
 
     def as_attachment(self) -> Attachment:
         """As a message that has it attached says it."""

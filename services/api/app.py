@@ -92,9 +92,7 @@ def assemble(
     threads = Threads(thread_log, hot, archive, claims)
     jobs = JobsOfUser(event_log, threads, hot, archive, history)
     messages = Messages(threads, hot, archive)
-    store = FileStore(settings.files_location)
-    file_limits = FileLimits(settings.file_bytes_max, settings.file_types)
-    files = Files(threads, hot, archive, store, limits=file_limits)
+    files = _files(settings, threads, hot, archive)
     asking = Asking(
         event_log,
         threads,
@@ -126,6 +124,11 @@ def assemble(
     authentication = authentication_middleware(_verifier(settings, keys), tickets)
     application = _application(settings, limits, provided, authentication)
     return Gateway(RequestContext(application, metrics), feed, streams, health, keys)
+
+
+def _files(settings: Settings, threads: Threads, hot: HotState, archive: Archive) -> Files:
+    limits = FileLimits(settings.file_bytes_max, settings.file_types)
+    return Files(threads, hot, archive, FileStore(settings.files_location), limits=limits)
 
 
 def _verifier(settings: Settings, keys: FetchedKeys | None) -> TokenVerifier:

@@ -124,5 +124,7 @@ def _facts(lines: bytes) -> _Said:
     for line in lines.split(b"\n")[:-1]:
         with suppress(ValidationError):
             more = _Said.model_validate_json(line)
-            said = said.model_copy(update=more.model_dump(exclude_unset=True))
+            said = said.model_copy(
+                update={name: getattr(more, name) for name in more.model_fields_set}
+            )
     return said

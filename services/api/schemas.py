@@ -37,12 +37,6 @@ def _small(metadata: dict[str, Any]) -> dict[str, Any]:
     return metadata
 
 
-def _once_each(names: list[str]) -> list[str]:
-    if len(set(names)) < len(names):
-        raise ValueError("each one once")
-    return names
-
-
 def _check(value: object, depth: int) -> None:
     """Walk JSON that every reader must understand alike. Raises ValueError."""
     if depth < 0:
@@ -67,8 +61,8 @@ Title = Annotated[str, Field(min_length=1, max_length=TITLE_CHARS_MAX), AfterVal
 AgentName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$")]
 FileIds = Annotated[
     list[Annotated[str, Field(max_length=128)]],
-    Field(max_length=ATTACHMENTS_MAX, json_schema_extra={"uniqueItems": True}),
-    AfterValidator(_once_each),
+    Field(max_length=ATTACHMENTS_MAX),
+    AfterValidator(lambda ids: list(dict.fromkeys(ids))),  # each one once
 ]
 Metadata = Annotated[dict[str, Any], AfterValidator(_small)]
 
@@ -126,16 +120,6 @@ class PostMessage(_Question):
 class CreateJob(_Question):
     query: Text
     thread_id: str | None = Field(None, max_length=64)
-
-
-class UploadForm(BaseModel):
-    """What an upload says; of its bytes, their hash."""
-
-    model_config = ConfigDict(frozen=True)
-
-    name: str
-    sha256: str
-    message: Text | None
 
 
 class CreateTicket(Body):
@@ -252,12 +236,6 @@ class AcceptedView(View):
     thread_id: str
     trace_id: str
     status: Literal["queued"] = "queued"
-
-
-class UploadedView(FileView):
-    """A file that was added, and the message that was posted with it."""
-
-    message: AcceptedView | None = Field(description="when the upload had one")
 
 
 class JobErrorView(View):

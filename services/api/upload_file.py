@@ -5,8 +5,9 @@ from __future__ import annotations
 from services.api.authentication import Caller
 from services.api.files import File, Files
 from services.api.post_message import Asking, Question
-from services.api.schemas import AcceptedView, UploadForm
+from services.api.schemas import AcceptedView
 from services.api.threads import Threads
+from services.api.upload_schemas import UploadForm
 from services.api.uploads import Spool
 from shared.hot_state import HotState
 from shared.idempotency import Claims, Idempotency, Plan

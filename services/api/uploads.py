@@ -32,7 +32,7 @@ from pydantic import ValidationError
 from services.api.file_names import clean_name
 from services.api.file_types import HEAD_BYTES, TextCheck, type_of
 from services.api.problems import BadRequest
-from services.api.schemas import UploadForm
+from services.api.upload_schemas import UploadForm
 from shared.errors import FileTooLarge
 
 FORM_DATA: Final = "multipart/form-data"

@@ -32,8 +32,9 @@ from services.api.routes.documented import refusals
 from services.api.routes.file_views import view_of_file
 from services.api.routes.json_bodies import UnsupportedMediaType
 from services.api.routes.parameters import IdempotencyKey
-from services.api.schemas import MESSAGE_CHARS_MAX, UploadedView
+from services.api.schemas import MESSAGE_CHARS_MAX
 from services.api.upload_file import Uploading
+from services.api.upload_schemas import UploadedView
 from services.api.uploads import FORM_DATA, FRAME_BYTES_MAX, MESSAGE_BYTES_MAX, Form, boundary_of
 from shared.errors import FileTooLarge, NotFound
 

@@ -28,6 +28,8 @@ MIB = 1024 * 1024
 LARGE_BYTES = 40 * MIB
 LARGE_AT_ONCE = 5
 GROWTH_BYTES_MAX = 100 * MIB  # of what would be 200 MiB
+FOREVER = "signal.pause()"
+SAYS = "inspector.say(thumbnail='AAAA')"
 OPEN_MAX = 8  # files of a child: its input and output, what it reads, and little of Python's own
 FORM = {"Content-Type": "multipart/form-data; boundary=x"}
 
@@ -133,26 +135,23 @@ async def test_who_looks_for_too_long_is_stopped(
     assert not psutil.pid_exists(int(told.read_text()))
 
 
-FOREVER = "signal.pause()"
-
-
 @pytest.mark.parametrize(
     "does",
     [
-        "bytearray(2 * inspector.MEMORY_BYTES_MAX)",
-        "[None for _ in iter(int, 1)]",
-        "os.kill(os.getpid(), signal.SIGSEGV)",
-        "[sys.stdout.write('x' * 65536) for _ in iter(int, 1)]",
-        "sys.stdout.write('not json\\n[1]\\n{\"thumbnail\": 7}\\n')",
-        "open('/tmp/never', 'w').write('x' * 99) and os._exit(0)",
+        f"bytearray(2 * inspector.MEMORY_BYTES_MAX)\n{SAYS}",
+        f"while time.process_time() < 8: pass\n{SAYS}",
+        f"os.kill(os.getpid(), signal.SIGSEGV)\n{SAYS}",
+        f"os.write(os.open(__file__, os.O_APPEND | os.O_WRONLY), b'x')\n{SAYS}",
+        f"inspector.say(passages=['x' * 99_999_999])\n{SAYS}",
+        "print('not json'); print('[1]'); print('{\"thumbnail\": 7}')",
     ],
-    ids=["memory", "time", "crash", "flood", "nonsense", "writes"],
+    ids=["memory", "time", "crash", "writes", "flood", "nonsense"],
 )
 async def test_whatever_happens_to_who_looks(
     client: Client, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, does: str
 ) -> None:
     """The file is added, and its gateway goes on."""
-    hurt = _inspector(tmp_path, f"inspector.CPU_SECONDS_MAX = 1; inspector.limit(); {does}")
+    hurt = _inspector(tmp_path, f"inspector.CPU_SECONDS_MAX = 1; inspector.limit()\n{does}")
     monkeypatch.setattr(inspector, "__file__", str(hurt))
     added = await add(client, picture())
     assert added["thumbnail_url"] is None
@@ -164,12 +163,11 @@ async def test_who_looks_knows_nothing_of_us(
 ) -> None:
     monkeypatch.setenv("HEADWATER_SECRET_OF_OURS", "x")
     told = tmp_path / "seen"
-    curious = _inspector(
-        tmp_path,
-        f"open({str(told)!r}, 'w').write(repr([*os.environ, *os.listdir('/proc/self/fd')]))",
-    )
+    seen = "[*os.environ, *os.listdir('/proc/self/fd')]"
+    does = f"open({str(told)!r}, 'w').write(repr({seen}))\n{SAYS}"
+    curious = _inspector(tmp_path, does)
     monkeypatch.setattr(inspector, "__file__", str(curious))
-    await add(client, picture())
+    assert (await add(client, picture()))["thumbnail_url"]
     found = ast.literal_eval(told.read_text())
     assert not [name for name in found if name.startswith(("HEADWATER", "PATH", "HOME"))]
     assert len(found) <= OPEN_MAX, found
@@ -180,7 +178,7 @@ def _inspector(folder: Path, does: str) -> Path:
     program = folder / "hurt.py"
     source = str(Path(inspector.__file__).parent)
     program.write_text(
-        f"import os, signal, sys\nsys.path.append({source!r})\nimport inspector\n{does}\n"
+        f"import os, signal, sys, time\nsys.path.append({source!r})\nimport inspector\n{does}\n"
     )
     return program
 
@@ -238,18 +236,18 @@ async def test_a_gateway_that_dies_between_store_and_log(
 ) -> None:
     """Nothing says that the file is there; who repeats the upload with its key gets it."""
     place = await thread(client)
-    keyed = {"headers": {"Idempotency-Key": "k"}}
+    headers = {"Idempotency-Key": "k"}
     folder = {"HEADWATER_DATA_DIR": str(settings.data_dir)}
     async with process_of(settings, tmp_path, program=("-c", DYING), **folder) as (process, port):
         await ready(process, tmp_path)
         async with _client(port, user) as other:
             with pytest.raises(httpx.HTTPError):
-                await send(other, place, TEXT, **keyed)
+                await send(other, place, TEXT, headers=headers)
         assert await soon(process.wait()) == -signal.SIGKILL
     assert [record.type for record in await worker.records(place)] == ["thread.created"]
     [left] = _objects(settings, place)
     assert await client.problem("GET", f"/v1/files/{left}") == (404, "not_found")
-    added = await send(client, place, TEXT, **keyed)
+    added = await send(client, place, TEXT, headers=headers)
     assert added.json()["file_id"] == left
     assert (await client.get(added.json()["file_url"])).content == TEXT
     assert _objects(settings, place) == [left]

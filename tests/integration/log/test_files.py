@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from shared.errors import NotFound
@@ -26,7 +28,7 @@ def file_in(thread: str, *, user: str = "alice", at: str = AT) -> FileAdded:
 
 
 def text_of(file: FileAdded) -> list[FilePassages]:
-    head = {"thread_id": file.thread_id, "at": AT, "file_id": file.file_id}
+    head: dict[str, Any] = {"thread_id": file.thread_id, "at": AT, "file_id": file.file_id}
     return [FilePassages(**head, first=n, texts=(f"text {n}",)) for n in (1, 2)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -28,8 +29,14 @@ async def add(
 ) -> Attachment:
     """Put a file into a thread that is there, with its passages in an event each."""
     log = ThreadLog(gateway.redis, gateway.partitions, idle_ttl_seconds=600)
-    head = {"thread_id": thread, "at": utc_now(), "file_id": new_file_id(thread)}
-    facts = {"user": USER, "media_type": "text/plain", "size": 1, "sha256": "0" * 64}
+    head: dict[str, Any] = {"thread_id": thread, "at": utc_now()}
+    head["file_id"] = new_file_id(thread)
+    facts: dict[str, Any] = {
+        "user": USER,
+        "media_type": "text/plain",
+        "size": 1,
+        "sha256": "0" * 64,
+    }
     added = FileAdded(**head, name=name, **facts)
     passages = [FilePassages(**head, first=n, texts=(text,)) for n, text in enumerate(texts, 1)]
     await log.change_thread(USER, added, behind=passages)

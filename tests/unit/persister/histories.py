@@ -102,9 +102,14 @@ def thread_histories(draw: st.DrawFn, number: int) -> History:
 
 def _file(draw: st.DrawFn, history: History, file_id: str) -> None:
     """A file, its text, and perhaps its end."""
-    of_file = {"thread_id": history.thread_id, "file_id": file_id}
-    facts = {"user": "somebody", "media_type": "text/plain", "size": 1, "sha256": "0" * 64}
-    history.tell(FileAdded(**of_file, at=history.now, name=draw(texts), **facts))
+    of_file: dict[str, Any] = {"thread_id": history.thread_id, "file_id": file_id}
+    facts: dict[str, Any] = {
+        "user": "somebody",
+        "media_type": "text/plain",
+        "size": 1,
+        "sha256": "0" * 64,
+    }
+    history.tell(FileAdded(**of_file, at=history.now, name=draw(texts), user="somebody", **facts))
     for first in range(1, draw(st.integers(1, 3))):
         history.tell(FilePassages(**of_file, at=history.now, first=first, texts=(draw(texts),)))
     if draw(st.booleans()):
