@@ -124,7 +124,6 @@ def _facts(lines: bytes) -> _Said:
     for line in lines.split(b"\n")[:-1]:
         with suppress(ValidationError):
             more = _Said.model_validate_json(line)
-            said = said.model_copy(
-                update={name: getattr(more, name) for name in more.model_fields_set}
-            )
+            facts = {name: getattr(more, name) for name in more.model_fields_set}
+            said = said.model_copy(update=facts)
     return said

@@ -109,7 +109,7 @@ def _file(draw: st.DrawFn, history: History, file_id: str) -> None:
         "size": 1,
         "sha256": "0" * 64,
     }
-    history.tell(FileAdded(**of_file, at=history.now, name=draw(texts), user="somebody", **facts))
+    history.tell(FileAdded(**of_file, at=history.now, name=draw(texts), **facts))
     for first in range(1, draw(st.integers(1, 3))):
         history.tell(FilePassages(**of_file, at=history.now, first=first, texts=(draw(texts),)))
     if draw(st.booleans()):
