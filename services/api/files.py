@@ -154,7 +154,7 @@ class Files:
         if user not in (file.user, thread.owner):
             raise NotTheOwner("Only who added it, and the owner of the thread, may do this.")
         event = FileDeleted(thread_id=file.thread_id, at=utc_now(), file_id=file_id, user=user)
-        await self._threads.change(user, event)
+        await self._threads.delete_file(user, event)
 
     async def _find(self, thread: Thread, file_id: str) -> File | None:
         """What Redis and Postgres know of it, together: either may know of its end only."""

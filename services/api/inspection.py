@@ -30,6 +30,7 @@ from shared.observability import get_logger
 
 AT_ONCE_MAX: Final = 2  # of one gateway: each may take a processor and a gigabyte
 SECONDS_MAX: Final = 20.0  # of one file, whatever it does
+END_SECONDS_MAX: Final = 2.0  # of one that has nothing more to say
 TURN_SECONDS_MAX: Final = 60.0
 SAID_BYTES_MAX: Final = 4 * 1024 * 1024  # all lines: text, escaped, and a thumbnail
 PASSAGES_MAX: Final = 1024
@@ -61,7 +62,7 @@ class Inspection:
         self._turns = asyncio.Semaphore(AT_ONCE_MAX)
 
     async def look(self, file: BinaryIO, media_type: str) -> Seen:
-        """Raises ImageTooLarge, from what an image says of itself; FilesUnavailable: no turn."""
+        """Raises ImageTooLarge, from what an image says of itself; FilesUnavailable."""
         if media_type not in LOOKED_INTO:
             return Seen()
         try:
@@ -80,16 +81,7 @@ class Inspection:
 
 async def _said(file: BinaryIO, media_type: str) -> _Said:
     """What the child says, all lines together."""
-    file.seek(0)
-    child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-I", str(Path(inspector.__file__)), media_type),
-        stdin=file.fileno(),
-        stdout=PIPE,
-        stderr=DEVNULL,
-        env={},
-        cwd="/",
-        start_new_session=True,
-    )
+    child = await _started(file, media_type)
     lines = bytearray()
     try:
         async with asyncio.timeout(SECONDS_MAX):
@@ -103,6 +95,23 @@ async def _said(file: BinaryIO, media_type: str) -> _Said:
     return _facts(bytes(lines))
 
 
+async def _started(file: BinaryIO, media_type: str) -> Process:
+    """Raises FilesUnavailable: the machine has no room for another process."""
+    file.seek(0)
+    try:
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-I", str(Path(inspector.__file__)), media_type),
+            stdin=file.fileno(),
+            stdout=PIPE,
+            stderr=DEVNULL,
+            env={},
+            cwd="/",
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise FilesUnavailable(f"No file can be looked into: {error.strerror}.") from error
+
+
 async def _read(child: Process, lines: bytearray) -> None:
     """All that the child says, but what is beyond the bound."""
     assert child.stdout is not None
@@ -113,10 +122,15 @@ async def _read(child: Process, lines: bytearray) -> None:
 async def _end(child: Process) -> None:
     """See the child's end, or make one: whoever still talks then has talked for too long."""
     assert child.stdout is not None
-    if not child.stdout.at_eof():
+    try:
+        async with asyncio.timeout(END_SECONDS_MAX if child.stdout.at_eof() else 0):
+            await child.wait()
+    except TimeoutError:
         with suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)
-    await child.communicate()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(END_SECONDS_MAX):
+            await child.communicate()
 
 
 def _facts(lines: bytes) -> _Said:

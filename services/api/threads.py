@@ -18,6 +18,7 @@ from shared.archive import Archive
 from shared.errors import ArchiveUnavailable, LogUnavailable, NotFound
 from shared.events import (
     FileAdded,
+    FileDeleted,
     FilePassages,
     MessageDeleted,
     ParticipantJoined,
@@ -120,28 +121,28 @@ class Threads:
 
     async def update(self, user: str, event: ThreadUpdated) -> Thread:
         """Raises NotFound, NotTheOwner."""
-        await self.change(user, event)
+        await self._change(user, event)
         return await self.get(user, event.thread_id)
 
     async def delete(self, user: str, thread_id: str) -> None:
         """Raises NotFound, also when it is deleted already; NotTheOwner."""
-        await self.change(user, ThreadDeleted(thread_id=thread_id, at=utc_now()))
+        await self._change(user, ThreadDeleted(thread_id=thread_id, at=utc_now()))
 
     async def invite(self, user: str, thread_id: str, guest: str) -> Thread:
         """Let a user in, if not yet done. Raises NotFound, NotTheOwner, ThreadCrowded."""
-        await self.change(user, ParticipantJoined(thread_id=thread_id, at=utc_now(), user=guest))
+        await self._change(user, ParticipantJoined(thread_id=thread_id, at=utc_now(), user=guest))
         return await self.get(user, thread_id)
 
     async def part(self, user: str, thread_id: str, guest: str) -> None:
         """Take a user out, if not yet done. Raises NotFound, NotTheOwner, OwnerStays."""
-        await self.change(user, ParticipantLeft(thread_id=thread_id, at=utc_now(), user=guest))
+        await self._change(user, ParticipantLeft(thread_id=thread_id, at=utc_now(), user=guest))
 
     async def read(self, user: str, thread_id: str, message_id: str, upto: int) -> Thread:
         """Note how far a user has read; it only goes onward. Raises NotFound."""
         event = ThreadRead(
             thread_id=thread_id, at=utc_now(), user=user, message_id=message_id, upto=upto
         )
-        await self.change(user, event)
+        await self._change(user, event)
         return await self.get(user, thread_id)
 
     async def delete_message(self, user: str, thread_id: str, message_id: str, job_id: str) -> None:
@@ -149,16 +150,19 @@ class Threads:
         event = MessageDeleted(
             thread_id=thread_id, at=utc_now(), message_id=message_id, job_id=job_id, user=user
         )
-        await self.change(user, event)
+        await self._change(user, event)
 
     async def add_file(self, user: str, event: FileAdded, text: Sequence[FilePassages]) -> None:
         """Tell of a file whose bytes are kept, and of its text. Raises NotFound."""
-        await self.change(user, event, behind=text)
+        await self._change(user, event, behind=text)
 
-    async def change(
+    async def delete_file(self, user: str, event: FileDeleted) -> None:
+        """Delete a file that is the user's to delete. Raises NotFound."""
+        await self._change(user, event)
+
+    async def _change(
         self, user: str, event: Change, *, behind: Sequence[FilePassages] = ()
     ) -> None:
-        """Append an event that is the user's to cause. Raises as ``ThreadLog.change_thread``."""
         await self.get(user, event.thread_id)
         await self.loaded(
             event.thread_id, lambda: self._log.change_thread(user, event, behind=behind)

@@ -9,6 +9,7 @@ BLOCK_BYTES; while a block is written, nothing is read, and TCP holds the client
 Failures
     Not a multipart body, broken off, a field too many: BadRequest.
     Larger than a file may be: FileTooLarge, as soon as that is known.
+    No room on the disk: FilesUnavailable.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from services.api.file_names import clean_name
 from services.api.file_types import HEAD_BYTES, TextCheck, type_of
 from services.api.problems import BadRequest
 from services.api.upload_schemas import UploadForm
-from shared.errors import FileTooLarge
+from shared.errors import FilesUnavailable, FileTooLarge
 
 FORM_DATA: Final = "multipart/form-data"
 BLOCK_BYTES: Final = 1024 * 1024
@@ -70,7 +71,7 @@ class Spool:
         self.file.close()
 
     async def add(self, piece: bytes | bytearray) -> None:
-        """Raises FileTooLarge."""
+        """Raises FileTooLarge, FilesUnavailable."""
         self.size += len(piece)
         if self.size > self._bytes_max:
             raise FileTooLarge(f"A file has at most {self._bytes_max:,} bytes.")
@@ -79,9 +80,13 @@ class Spool:
             await self.flush()
 
     async def flush(self) -> None:
+        """Raises FilesUnavailable."""
         block, self._block = bytes(self._block), bytearray()
         self.head = self.head or block[:HEAD_BYTES]
-        await asyncio.to_thread(self._keep, block)
+        try:
+            await asyncio.to_thread(self._keep, block)
+        except OSError as error:  # no room on the disk
+            raise FilesUnavailable(f"No file can be taken: {error.strerror}.") from error
 
     def _keep(self, block: bytes) -> None:
         self._hash.update(block)
@@ -117,7 +122,7 @@ class Form:
         self._fields: set[str] = set()
 
     async def read(self, body: AsyncIterator[bytes], boundary: str) -> None:
-        """Raises BadRequest, FileTooLarge."""
+        """Raises BadRequest, FileTooLarge, FilesUnavailable."""
         try:
             with PushMultipartParser(boundary, max_segment_count=FIELDS_MAX, strict=True) as parser:
                 async for piece in body:

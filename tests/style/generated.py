@@ -156,6 +156,8 @@ def _default(field: FieldInfo) -> str:
     if field.default is None or field.default == ():
         return "–"
     value = field.default
+    if isinstance(value, tuple):
+        value = ",".join(map(str, value))
     return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
 
 

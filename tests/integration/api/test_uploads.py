@@ -143,9 +143,10 @@ async def test_who_looks_for_too_long_is_stopped(
         f"os.kill(os.getpid(), signal.SIGSEGV)\n{SAYS}",
         f"os.write(os.open(__file__, os.O_APPEND | os.O_WRONLY), b'x')\n{SAYS}",
         f"inspector.say(passages=['x' * 99_999_999])\n{SAYS}",
+        "os.close(1); signal.pause()",
         "print('not json'); print('[1]'); print('{\"thumbnail\": 7}')",
     ],
-    ids=["memory", "time", "crash", "writes", "flood", "nonsense"],
+    ids=["memory", "time", "crash", "writes", "flood", "silence", "nonsense"],
 )
 async def test_whatever_happens_to_who_looks(
     client: Client, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, does: str
