@@ -36,12 +36,11 @@ WITH wanted AS (
   FROM wanted JOIN file_passages ON terms @@ CAST(term AS tsquery)
   WHERE ARRAY[thread_id] @> ARRAY[CAST(:thread_id AS text)]
     AND file_id IN (SELECT file_id FROM living)
+), total AS MATERIALIZED (
+  SELECT count(*) AS passages FROM file_passages WHERE file_id IN (SELECT file_id FROM living)
 ), weights AS (
-  SELECT term, ln(1 + all_of_them.count::float8 / count(*)) AS weight
-  FROM hits, (
-    SELECT count(*) FROM file_passages WHERE file_id IN (SELECT file_id FROM living)
-  ) AS all_of_them
-  GROUP BY term, all_of_them.count
+  SELECT term, ln(1 + max(passages)::float8 / count(*)) AS weight
+  FROM hits, total GROUP BY term
 ), best AS (
   SELECT passage_id, file_id, number, sum(weight) AS weight
   FROM hits JOIN weights USING (term)
