@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from shared.events import Frozen, Metadata
+from shared.events import Attachment, Frozen, Metadata
 
 OnBusy = Literal["enqueue", "reject", "interrupt"]
 
@@ -32,6 +32,7 @@ class RunJob(Frozen, frozen=True):
     session_id: str | None = None
     replaces: str | None = None
     replaced_position: int | None = None
+    attachments: tuple[Attachment, ...] = ()
     at: str
 
 

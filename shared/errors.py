@@ -7,6 +7,7 @@
     ├── ArchiveUnavailable         Postgres cannot answer; live streams go on without it
     │   └── ArchiveTooSlow         it was given a time to answer in, and did not
     ├── KeysUnavailable            the issuer's keys cannot be had, and a token is of one not known
+    ├── FilesUnavailable           the store of files cannot be reached
     ├── UnknownJob                 Redis has a command for a job it knows nothing of
     ├── CodecError                 bytes that are no event or command of ours
     └── Refused                    a command was understood and is not allowed
@@ -18,6 +19,10 @@
         ├── ThreadCrowded          a thread has as many participants as it may have
         ├── TooManyJobs            of this user are in flight
         ├── TooManyStreams         of this user are open
+        ├── TooManyUploads         of this user are under way
+        ├── FileTooLarge           more bytes than a file may have
+        ├── FileTypeRefused        a file's content is of no type that is taken
+        ├── ImageTooLarge          more pixels than anybody should unpack
         └── IdempotencyMismatch    the key was used before with another body
 
 Driver errors of Redis are translated in one place (``shared.redis_client.translate``). Signals that
@@ -56,6 +61,10 @@ class ArchiveTooSlow(ArchiveUnavailable):
 
 class KeysUnavailable(HeadwaterError):
     """The keys of the token's issuer cannot be had at the moment."""
+
+
+class FilesUnavailable(HeadwaterError):
+    """The store of files cannot be reached."""
 
 
 class UnknownJob(HeadwaterError):
@@ -100,6 +109,22 @@ class TooManyJobs(Refused):
 
 class TooManyStreams(Refused):
     """Too many of your streams are open."""
+
+
+class TooManyUploads(Refused):
+    """Too many of your uploads are under way."""
+
+
+class FileTooLarge(Refused):
+    """The file has more bytes than a file may have."""
+
+
+class FileTypeRefused(Refused):
+    """The file's content is of no type that is taken here."""
+
+
+class ImageTooLarge(Refused):
+    """The image has more pixels than an image may have."""
 
 
 class IdempotencyMismatch(Refused):

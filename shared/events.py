@@ -174,6 +174,16 @@ class ThreadRead(ThreadEvent, frozen=True):
     upto: int = Field(ge=1)
 
 
+class Attachment(Frozen, frozen=True):
+    """A file as a message refers to it."""
+
+    file_id: str
+    name: str
+    type: str
+    size: int = Field(ge=0)
+    has_thumbnail: bool = False
+
+
 class MessagePosted(ThreadEvent, frozen=True):
     """A user asked; ``reply_id`` will be the id of the assistant's message."""
 
@@ -189,6 +199,7 @@ class MessagePosted(ThreadEvent, frozen=True):
     session_id: str | None = None
     replaces: str | None = None  # an earlier question, with all that was said from there on
     replaced_position: int | None = None  # of that question
+    attachments: tuple[Attachment, ...] = ()
 
 
 class MessageDeleted(ThreadEvent, frozen=True):
@@ -197,6 +208,47 @@ class MessageDeleted(ThreadEvent, frozen=True):
     type: Literal["message.deleted"] = "message.deleted"
     message_id: str
     job_id: str
+    user: str
+
+
+class FileAdded(ThreadEvent, frozen=True):
+    """A user put a file into the thread; its bytes are in the store of files."""
+
+    type: Literal["file.added"] = "file.added"
+    file_id: str
+    user: str
+    name: str
+    media_type: str
+    size: int = Field(ge=1)
+    sha256: str
+    has_thumbnail: bool = False
+    passages: int = Field(default=0, ge=0)  # how many were taken from its text
+
+    def as_attachment(self) -> Attachment:
+        """As a message that has it attached says it."""
+        return Attachment(
+            file_id=self.file_id,
+            name=self.name,
+            type=self.media_type,
+            size=self.size,
+            has_thumbnail=self.has_thumbnail,
+        )
+
+
+class FilePassages(ThreadEvent, frozen=True):
+    """A part of a file's text, cut into passages; ``first`` is the number of the first one."""
+
+    type: Literal["file.passages"] = "file.passages"
+    file_id: str
+    first: int = Field(ge=1)
+    texts: tuple[str, ...]
+
+
+class FileDeleted(ThreadEvent, frozen=True):
+    """Nobody is to have a file again."""
+
+    type: Literal["file.deleted"] = "file.deleted"
+    file_id: str
     user: str
 
 
@@ -214,6 +266,7 @@ _KNOWN: dict[str, int] = {
     **dict.fromkeys(("summarized", "error", "done"), 1),
     **dict.fromkeys(("thread.created", "thread.updated", "thread.deleted", "message.posted"), 1),
     **dict.fromkeys(("participant.joined", "participant.left", "thread.read"), 1),
+    **dict.fromkeys(("file.added", "file.passages", "file.deleted"), 1),
 }
 
 
@@ -245,6 +298,9 @@ Event = Annotated[
     | Annotated[ParticipantLeft, Tag("participant.left")]
     | Annotated[ThreadRead, Tag("thread.read")]
     | Annotated[MessageDeleted, Tag("message.deleted")]
+    | Annotated[FileAdded, Tag("file.added")]
+    | Annotated[FilePassages, Tag("file.passages")]
+    | Annotated[FileDeleted, Tag("file.deleted")]
     | Annotated[UnknownEvent, Tag("unknown")],
     Discriminator(_tag),
 ]

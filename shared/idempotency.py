@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ConfigDict
 
 from shared.errors import IdempotencyMismatch
-from shared.ids import new_job_id, new_message_id, new_trace_id, partition_of_thread
+from shared.ids import new_file_id, new_job_id, new_message_id, new_trace_id, partition_of_thread
 from shared.keys import IDEMPOTENCY_SECONDS, PartitionKeys
 from shared.redis_client import Redis
 from shared.redis_scripts import Call, Script, run
@@ -39,7 +39,8 @@ class Idempotency:
 
 
 class Plan(BaseModel):
-    """What a request is going to make; the ids of a job are there also when none is asked for."""
+    """What a request is going to make; the ids of a job and a file are there also when none is
+    asked for."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -49,6 +50,7 @@ class Plan(BaseModel):
     reply_id: str
     trace_id: str
     at: str
+    file_id: str = ""
 
     @classmethod
     def new(cls, thread_id: str, partitions: int) -> Plan:
@@ -60,6 +62,7 @@ class Plan(BaseModel):
             reply_id=new_message_id(partition),
             trace_id=new_trace_id(),
             at=utc_now(),
+            file_id=new_file_id(thread_id),
         )
 
 

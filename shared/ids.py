@@ -6,6 +6,10 @@ partition in its own id, so that a job id alone finds its keys without a look-up
     thr_0192f3c1a2b4c9…            partition = crc32(id) mod partitions
     job_05 0192f3c1a2b4c9…         partition 5, written as two hexadecimal digits
     msg_05 0192f3c1a2b4c9…
+
+A file's id carries its thread's, so that a file id alone finds whose it is:
+
+    file_0192f3c1a2b4c9… 0192f3c1b7d0e2…
 """
 
 from __future__ import annotations
@@ -15,9 +19,10 @@ import secrets
 import time
 import zlib
 
-THREAD, JOB, MESSAGE = "thr_", "job_", "msg_"
+THREAD, JOB, MESSAGE, FILE = "thr_", "job_", "msg_", "file_"
 _UNIQUE_HEX = 32  # 48 bits of milliseconds, then 80 random bits
 _THREAD_ID = re.compile(rf"{THREAD}[0-9a-f]{{{_UNIQUE_HEX}}}")
+_FILE_ID = re.compile(rf"{FILE}[0-9a-f]{{{2 * _UNIQUE_HEX}}}")
 _PLACED_ID = re.compile(rf"(?:{JOB}|{MESSAGE})[0-9a-f]{{{_UNIQUE_HEX + 2}}}")
 
 
@@ -37,6 +42,10 @@ def new_message_id(partition: int) -> str:
     return f"{MESSAGE}{partition:02x}{_unique()}"
 
 
+def new_file_id(thread_id: str) -> str:
+    return FILE + thread_id.removeprefix(THREAD) + _unique()
+
+
 def new_trace_id() -> str:
     """16 random bytes in hexadecimal: the trace-id of W3C Trace Context."""
     return secrets.token_hex(16)
@@ -52,6 +61,15 @@ def is_job_id(value: str) -> bool:
 
 def is_message_id(value: str) -> bool:
     return value.startswith(MESSAGE) and _PLACED_ID.fullmatch(value) is not None
+
+
+def is_file_id(value: str) -> bool:
+    return _FILE_ID.fullmatch(value) is not None
+
+
+def thread_of_file(file_id: str) -> str:
+    """The thread written in a file id, which must be well formed."""
+    return THREAD + file_id.removeprefix(FILE)[:_UNIQUE_HEX]
 
 
 def partition_of_thread(thread_id: str, partitions: int) -> int:

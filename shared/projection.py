@@ -20,6 +20,9 @@ from sqlalchemy import Table
 from shared.errors import CodecError
 from shared.events import (
     Done,
+    FileAdded,
+    FileDeleted,
+    FilePassages,
     MessageDeleted,
     MessagePosted,
     ParticipantJoined,
@@ -34,6 +37,8 @@ from shared.events import (
 from shared.read_model import (
     PROJECTED,
     Merge,
+    file_passages,
+    files,
     jobs,
     messages,
     participants,
@@ -142,6 +147,8 @@ def _rows(thread_id: str, position: int, event: object) -> Iterator[tuple[Table,
             yield summaries, row
         case MessagePosted():
             yield from _posted(thread_id, position, event)
+        case FileAdded() | FileDeleted() | FilePassages():
+            yield from _of_file(thread_id, position, event)
         case Started():
             row = {"status": "running", "attempt": event.attempt, "started_at": _time(event.at)}
             yield jobs, {"job_id": event.job_id, "thread_id": thread_id, **row}
@@ -192,6 +199,8 @@ def _posted(thread_id: str, position: int, event: MessagePosted) -> Iterator[tup
     question = {"role": "user", "author": event.user, "content": event.content}
     question |= {"metadata": event.metadata, "position": position, "created_at": at}
     question |= {"terms": vector_of(_storable(event.content))}
+    if event.attachments:
+        question |= {"attachments": [each.model_dump() for each in event.attachments]}
     if event.replaces is not None:
         question |= {"replaces": event.replaces, "replaced_position": event.replaced_position}
     asked = {**of_job, "asker": event.user}
@@ -212,6 +221,25 @@ def _done(thread_id: str, position: int, event: Done) -> Iterator[tuple[Table, R
     answer |= {"role": "assistant", "position": position, "created_at": at}
     answer |= {"terms": vector_of(_storable(event.content))}
     yield messages, {"message_id": event.message_id, **of_job, **answer}
+
+
+def _of_file(
+    thread_id: str, position: int, event: FileAdded | FileDeleted | FilePassages
+) -> Iterator[tuple[Table, Row]]:
+    of_file: Row = {"file_id": event.file_id, "thread_id": thread_id}
+    if isinstance(event, FilePassages):
+        for number, text in enumerate(event.texts, event.first):
+            passage = {"number": number, "text": text, "terms": vector_of(_storable(text))}
+            yield file_passages, {"passage_id": f"{event.file_id} {number}", **of_file, **passage}
+        return
+    at = _time(event.at)
+    if isinstance(event, FileDeleted):
+        yield files, {**of_file, "deleted_at": at}
+        return
+    yield threads, {"thread_id": thread_id, "updated_at": at}
+    facts = event.model_dump(include={"name", "media_type", "size", "sha256", "has_thumbnail"})
+    facts |= {"user_id": event.user, "position": position, "created_at": at}
+    yield files, {**of_file, **facts}
 
 
 def _time(at: str) -> datetime:

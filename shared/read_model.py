@@ -123,6 +123,7 @@ messages = Table(
     Column("replaced_position", BigInteger, info=ONCE),  # which stands here
     Column("asker", Text, info=ONCE),  # the user who asked, of the question and of its answer
     Column("terms", TSVECTOR, info=ONCE),  # what it is found by: shared.search_terms
+    Column("attachments", JSONB, info=ONCE),  # of a question: files of the thread
     Index("messages_by_position", "thread_id", "position"),
     Index("messages_by_job", "job_id"),
     Index("messages_deleted", "thread_id", "deleted_position", postgresql_where=DELETED),
@@ -179,6 +180,37 @@ summaries = Table(
     _number("summary_position", BigInteger, GREATEST),
 )
 
+files = Table(
+    "files",
+    metadata,
+    Column("file_id", Text, primary_key=True),
+    Column("thread_id", Text, nullable=False, info=ONCE),
+    Column("user_id", Text, info=ONCE),  # who added it
+    Column("name", Text, info=ONCE),
+    Column("media_type", Text, info=ONCE),
+    Column("size", BigInteger, info=ONCE),  # bytes
+    Column("sha256", Text, info=ONCE),
+    Column("has_thumbnail", Boolean, info=ONCE),
+    Column("position", BigInteger, info=ONCE),
+    Column("created_at", _TIME, info=ONCE),
+    Column("deleted_at", _TIME, info=LEAST),
+    Index("files_by_thread", "thread_id"),
+)
+
+file_passages = Table(
+    "file_passages",
+    metadata,
+    Column("passage_id", Text, primary_key=True),  # the file's id and the number
+    Column("file_id", Text, nullable=False, info=ONCE),
+    Column("thread_id", Text, nullable=False, info=ONCE),
+    Column("number", Integer, info=ONCE),  # in its file, from 1 on
+    Column("text", Text, info=ONCE),
+    Column("terms", TSVECTOR, info=ONCE),
+    Index("file_passages_by_file", "file_id", "number"),
+    # Also of both: a word of everybody's files costs a thread only what is its own.
+    Index("file_passages_by_term", text("(ARRAY[thread_id])"), "terms", postgresql_using="gin"),
+)
+
 checkpoints = Table(
     "checkpoints",
     metadata,
@@ -194,4 +226,4 @@ NOT_SAID = ("asker", "terms", "deleted_position")
 SAID = tuple(column for column in messages.c if column.name not in NOT_SAID)
 
 # What a rebuild drops and makes again.
-PROJECTED = (threads, messages, jobs, participants, summaries)
+PROJECTED = (threads, messages, jobs, participants, summaries, files, file_passages)

@@ -112,5 +112,6 @@ def _repeated(posted: MessagePosted) -> RunJob:
         metadata={**posted.metadata, REPEATS: posted.job_id},
         trace_id=new_trace_id(),
         session_id=posted.session_id,
+        attachments=posted.attachments,
         at=utc_now(),
     )

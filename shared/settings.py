@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from shared.errors import SettingsError
 
+FILE_TYPES = "image/jpeg,image/png,image/webp,image/gif,application/pdf,text/plain"
 PREFIX = "HEADWATER_"
 PARTITIONS_MAX = 256  # ids carry the partition as two hexadecimal digits
 RATE_MAX = 1_000_000  # a minute: what is left of a microsecond's precision
@@ -100,6 +101,13 @@ class Settings(BaseSettings):
     streams_per_user: int = Field(
         4096, ge=0, description="Streams one user has open; 0: any number"
     )
+    files_url: str | None = Field(
+        None, description="Store of files: s3://bucket/folder and the like; none: a local folder"
+    )
+    file_bytes_max: int = Field(10 * 1024 * 1024, ge=1, description="Bytes of one file")
+    file_types: Annotated[tuple[str, ...], NoDecode] = Field(
+        tuple(FILE_TYPES.split(",")), description="Comma-separated media types that are taken"
+    )
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Comma-separated addresses or networks whose X-Forwarded-For is believed"
     )
@@ -119,7 +127,7 @@ class Settings(BaseSettings):
         (), description="Comma-separated origins a browser may call from"
     )
 
-    @field_validator("cors_origins", "trusted_proxies", mode="before")
+    @field_validator("cors_origins", "trusted_proxies", "file_types", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return (
@@ -169,6 +177,11 @@ class Settings(BaseSettings):
         if value * 3 > lease:
             raise ValueError("must be at most a third of HEADWATER_LEASE_SECONDS")
         return value
+
+    @property
+    def files_location(self) -> str | Path:
+        """Where files are kept: a URL, or a folder."""
+        return self.files_url or self.data_dir.absolute() / "files"
 
     def required(self, field: str) -> str:
         """The value of an optional setting that this process cannot do without.

@@ -6,15 +6,19 @@ Postgres by whoever needs it next, so every write finds its thread here.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from shared.codec import encode
 from shared.errors import NotFound
 from shared.events import (
+    FileAdded,
+    FileDeleted,
+    FilePassages,
     MessageDeleted,
     ParticipantJoined,
     ParticipantLeft,
@@ -33,6 +37,7 @@ from shared.states import ThreadState
 
 READ: Final = "read:"  # and a user: the field of the hash that tells how far they have read
 PARTICIPANTS_MAX: Final = 32  # of a thread, beside its owner
+REQUEST_ID_HEX: Final = 16  # of a call's id, by which the script knows one that is sent again
 
 Change = (
     ThreadUpdated
@@ -41,6 +46,8 @@ Change = (
     | ParticipantLeft
     | ThreadRead
     | MessageDeleted
+    | FileAdded
+    | FileDeleted
 )
 
 
@@ -108,12 +115,19 @@ class ThreadLog:
         """Give a thread the title of the event, unless it has one. Raises as change_thread."""
         await self.change_thread(owner, event, unless_named=True)
 
-    async def change_thread(self, user: str, event: Change, *, unless_named: bool = False) -> None:
+    async def change_thread(
+        self,
+        user: str,
+        event: Change,
+        *,
+        unless_named: bool = False,
+        behind: Sequence[FilePassages] = (),
+    ) -> None:
         """Rename, archive, re-label, delete; let a user in or out; note what one has read.
 
-        A deletion cancels the jobs it is about. All is the owner's right, but to read, to leave,
-        and to delete a message, which the caller must have found to be theirs. What is so already
-        is no change.
+        A deletion cancels the jobs it is about. All is the owner's right, but to read, to leave, to
+        add a file, and to delete a message or file, which the caller must have found to be theirs.
+        What is so already is no change. ``behind`` are events that come right behind it.
         Raises NotFound, NotTheOwner, OwnerStays, ThreadCrowded, ThreadNotLoaded, LogUnavailable.
         """
         keys, thread = self._keys(event.thread_id), event.thread_id
@@ -126,7 +140,7 @@ class ThreadLog:
             "thread_id": thread,
             "at": event.at,
             "cancels": keys.cancels,
-            "request_id": secrets.token_hex(8),
+            "request_id": _request_id(event),
             "type": event.type,
             "set": _fields(event),
             "unless_named": unless_named,
@@ -137,9 +151,10 @@ class ThreadLog:
             control["upto"] = event.upto
         if isinstance(event, MessageDeleted):
             control["job_id"] = event.job_id
-        reply = await run(
-            self._redis, Call(self._change, names, [json.dumps(control), encode(event)])
-        )
+        if behind:
+            control["behind"] = behind[0].type
+        args = [json.dumps(control), encode(event), *(encode(each) for each in behind)]
+        reply = await run(self._redis, Call(self._change, names, args))
         if reply[0] != b"CHANGED":
             raise refusal(reply[0].decode())
 
@@ -174,6 +189,13 @@ def archived_fields(thread: Thread) -> dict[str, str | int]:
         "changed": thread.position,
         **{f"{READ}{user}": position for user, position in thread.reads.items()},
     }
+
+
+def _request_id(event: Change) -> str:
+    """Of a file its own: whoever carries out the same plan makes the same call."""
+    if isinstance(event, FileAdded):
+        return hashlib.sha256(event.file_id.encode()).hexdigest()[:REQUEST_ID_HEX]
+    return secrets.token_hex(REQUEST_ID_HEX // 2)
 
 
 def split_users(lines: str | None) -> tuple[str, ...]:

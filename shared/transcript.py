@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from shared.codec import Record, decode_event
 from shared.hot_state import READ_COUNT_MAX, HotState
 from shared.projection import Projection, Row
-from shared.read_model import messages, summaries
+from shared.read_model import files, messages, summaries
 from shared.summaries import Summary, summary_from
 from shared.times import rfc3339
+
+TOLD_ELSEWHERE: Final = frozenset({"token", "file.passages"})  # types that tell of no message
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +34,20 @@ class Message:
     replaces: str | None = None  # an earlier question, with all that was said from there on
     replaced_position: int | None = None
     metadata: dict[str, Any] = field(default_factory=dict[str, Any])
+    attachments: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
 
 
 @dataclass(frozen=True, slots=True)
 class Tail:
     """What a thread's newest events say of its messages: rows of the read model, by message id.
 
+    And of its files, by file id.
+
     An event may speak of a message whose other events are archived: of its end, or its deletion.
     """
 
     rows: Mapping[str, Row]
+    files: Mapping[str, Row] = field(default_factory=dict[str, Row])
     summary: Summary | None = None  # the newest
 
     @property
@@ -62,10 +68,12 @@ def fold(thread_id: str, records: Iterable[Record]) -> Tail:
     """What records tell of messages, as the persister would project it."""
     projection = Projection()
     for record in records:
-        if record.type != "token":
+        if record.type not in TOLD_ELSEWHERE:
             projection.add(thread_id, record.position, decode_event(record.data))
     row = projection.rows[summaries].get(thread_id)
-    return Tail(projection.rows[messages], summary_from(row) if row else None)
+    return Tail(
+        projection.rows[messages], projection.rows[files], summary_from(row) if row else None
+    )
 
 
 def message_from(row: Any) -> Message:
@@ -85,6 +93,7 @@ def message_from(row: Any) -> Message:
         replaces=row.get("replaces"),
         replaced_position=row.get("replaced_position"),
         metadata=row.get("metadata") or {},
+        attachments=row.get("attachments") or [],
     )
 
 
@@ -104,7 +113,7 @@ async def unarchived_of(hot: HotState, archived: Mapping[str, int]) -> dict[str,
     while places:
         pages = await hot.records_of(places)
         for thread_id, page in pages.items():
-            records[thread_id] += (record for record in page if record.type != "token")
+            records[thread_id] += (r for r in page if r.type not in TOLD_ELSEWHERE)
         places = {
             thread_id: page[-1].position
             for thread_id, page in pages.items()

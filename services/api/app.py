@@ -17,6 +17,7 @@ from services.api.api_docs import BEARER, assets_route, openapi_config
 from services.api.authentication import TokenVerifier, authentication_middleware
 from services.api.cross_origin import CrossOrigin
 from services.api.feed import Feed
+from services.api.files import FileLimits, Files
 from services.api.health import Health
 from services.api.job_limit import JobLimit
 from services.api.jobs import JobsOfUser
@@ -24,12 +25,13 @@ from services.api.key_fetching import FetchedKeys
 from services.api.lenient import Lenient
 from services.api.messages import Messages
 from services.api.metrics import Metrics
-from services.api.post_message import Asking, JobsByKey
+from services.api.post_message import Asking, JobsByKey, Lookups
 from services.api.problems import HANDLERS
 from services.api.rate_limiting import CallerLimit, StrangerLimit, around
 from services.api.request_context import RequestContext
 from services.api.request_limits import RequestLimits
 from services.api.routes import agents as agent_routes
+from services.api.routes import files as file_routes
 from services.api.routes import health as health_routes
 from services.api.routes import jobs as job_routes
 from services.api.routes import messages as message_routes
@@ -46,11 +48,13 @@ from services.api.stream_leases import StreamLeases
 from services.api.threads import Threads
 from services.api.tickets import TicketDesk
 from services.api.unread import Unread
+from services.api.upload_file import Uploading
 from shared.agents import Agent
 from shared.archive import Archive
 from shared.backlog import Backlog
 from shared.errors import SettingsError
 from shared.event_log import EventLog
+from shared.file_store import FileStore
 from shared.hot_state import HotState
 from shared.idempotency import Claims
 from shared.quotas import Quotas
@@ -90,6 +94,7 @@ def assemble(
     threads = Threads(thread_log, hot, archive, claims)
     jobs = JobsOfUser(event_log, threads, hot, archive, history)
     messages = Messages(threads, hot, archive)
+    files = _files(settings, threads, hot, archive)
     asking = Asking(
         event_log,
         threads,
@@ -97,7 +102,7 @@ def assemble(
         JobLimit(quotas, per_user=settings.jobs_per_user),
         agents=agents,
         queue_max=settings.queue_per_thread_max,
-        question_of=messages.question_of,
+        lookups=Lookups(messages.question_of, files.attachments),
     )
     limits = _limits(settings, quotas, lenient)
     metrics = Metrics(Backlog(redis, settings.partitions), _readings(feed, streams, lenient))
@@ -106,6 +111,8 @@ def assemble(
         "answers": Answers(asking, jobs, feed, streams),
         "views": ThreadViews(Unread(hot, archive)),
         "messages": messages,
+        "files": files,
+        "uploading": Uploading(files, threads, asking, claims, hot),
         "search": Search(threads, hot, archive),
         "jobs": jobs,
         "feed": feed,
@@ -119,6 +126,11 @@ def assemble(
     authentication = authentication_middleware(_verifier(settings, keys), tickets)
     application = _answering(settings, _application(limits, provided, authentication))
     return Gateway(RequestContext(application, metrics), feed, streams, health, keys)
+
+
+def _files(settings: Settings, threads: Threads, hot: HotState, archive: Archive) -> Files:
+    limits = FileLimits(settings.file_bytes_max, settings.file_types)
+    return Files(threads, hot, archive, FileStore(settings.files_location), limits=limits)
 
 
 def _verifier(settings: Settings, keys: FetchedKeys | None) -> TokenVerifier:
@@ -171,6 +183,7 @@ def _application(
             *thread_routes.HANDLERS,
             *participant_routes.HANDLERS,
             *message_routes.HANDLERS,
+            *file_routes.HANDLERS,
             *job_routes.HANDLERS,
             *agent_routes.HANDLERS,
             *ticket_routes.HANDLERS,

@@ -12,8 +12,9 @@ Failures
                            stands behind it may be half of another request. So is one with a head
                            of more than HEAD_BYTES_MAX, before all of it has come.
     Client does not ask    From the connection, or a request's first byte, on it has
-                           REQUEST_SECONDS_MAX for a whole request: aborted. An idle connection that
-                           has asked before is uvicorn's to close.
+                           REQUEST_SECONDS_MAX for a whole request: aborted. A body that comes with
+                           BODY_BYTES_MIN in that time is given as much again. An idle connection
+                           that has asked before is uvicorn's to close.
     Client takes nothing   Its buffer stays full and does not shrink for SEND_SECONDS_MAX: aborted.
                            Closing would wait until it has taken the rest. Until the buffer is full
                            the kernel watches: what it sent must be acknowledged in the same time.
@@ -40,6 +41,7 @@ SEND_SECONDS_MAX: Final = 30.0  # in which a client must take something of what 
 HEAD_BYTES_MAX: Final = 32 * 1024  # of a request's line and fields
 FIELDS_MAX: Final = 100  # of a request
 REQUEST_SECONDS_MAX: Final = 30.0  # in which a request must have come with all of its body
+BODY_BYTES_MIN: Final = 64 * 1024  # in as long, of a body that takes longer
 PROBE_AFTER_SECONDS: Final = 15  # of silence
 PROBE_EVERY_SECONDS: Final = 5
 
@@ -63,6 +65,7 @@ class ClientConnection(HttpToolsProtocol):
     _unread_bytes: int = 0  # that came since the parser had last something to say
     _fields: int = 0
     _refusal: tuple[str, str] = MALFORMED
+    _body_bytes = 0  # since the request was last looked at
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] -- as uvicorn's does
         super().connection_made(transport)
@@ -100,6 +103,7 @@ class ClientConnection(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         self._unread_bytes = 0
+        self._body_bytes += len(body)
         super().on_body(body)
 
     def _count(self, said: int) -> None:
@@ -151,6 +155,7 @@ class ClientConnection(HttpToolsProtocol):
 
     def _expect_request(self) -> None:
         if self._request_due is None:
+            self._body_bytes = 0
             self._request_due = self.loop.call_later(REQUEST_SECONDS_MAX, self._give_up)
 
     def _stop_expecting(self) -> None:
@@ -159,6 +164,10 @@ class ClientConnection(HttpToolsProtocol):
             self._request_due = None
 
     def _give_up(self) -> None:
+        if self._body_bytes >= BODY_BYTES_MIN:
+            self._request_due = None
+            self._expect_request()
+            return
         log.info("client does not finish its request", seconds=REQUEST_SECONDS_MAX)
         self.transport.abort()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,8 +17,9 @@ from services.api.threads import Threads
 from shared.agents import Agent, default_agent
 from shared.archive import Archive
 from shared.commands import OnBusy, RunJob
+from shared.errors import NotFound
 from shared.event_log import Accepted, EventLog
-from shared.events import Metadata, ThreadCreated
+from shared.events import Attachment, Metadata, ThreadCreated
 from shared.hot_state import HotState
 from shared.idempotency import Claims, Idempotency, Plan
 from shared.ids import new_thread_id
@@ -38,6 +39,15 @@ class Question:
     metadata: Metadata
     on_busy: OnBusy
     replaces: str | None = None
+    attachments: Sequence[str] = ()  # ids of files of the thread
+
+
+@dataclass(frozen=True, slots=True)
+class Lookups:
+    """How what a question refers to is found, in a thread of a user."""
+
+    question_of: Callable[[str, str, str], Awaitable[Message]]  # that a message belongs to
+    attachments: Callable[[str, str, Sequence[str]], Awaitable[tuple[Attachment, ...]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,25 +69,25 @@ class Asking:
         *,
         agents: Mapping[str, Agent],
         queue_max: int,
-        question_of: Callable[[str, str, str], Awaitable[Message]],
+        lookups: Lookups,
     ) -> None:
-        """``question_of`` finds the question that a message of a user's thread belongs to."""
         self._log, self._threads, self._limit, self._agents = log, threads, limit, agents
         self._claims, self._hot, self._archive = jobs.claims, jobs.hot, jobs.archive
-        self._question_of, self._queue_max = question_of, queue_max
+        self._lookups, self._queue_max = lookups, queue_max
 
     async def ask(
         self, caller: Caller, question: Question, idempotency: Idempotency | None
     ) -> Accepted:
         """Post a message and queue its job.
 
-        Raises BadRequest (unknown agent), NotFound, ThreadBusy, QueueFull, TooManyJobs,
-        IdempotencyMismatch.
+        Raises BadRequest (unknown agent), NotFound (also of a file), ThreadBusy, QueueFull,
+        TooManyJobs, IdempotencyMismatch.
         """
         check_agent(self._agents, question.agent)
         thread, place = None, question.thread_id
         if place is not None:
             thread = await self._threads.get(caller.user, place)
+        attached = await self._attached(caller.user, question)
         mine = Plan.new(place or new_thread_id(), self._hot.partitions)
         plan = await self._claims.claim(caller.user, idempotency, mine)
         if plan != mine and await self._is_known(plan.job_id):
@@ -85,6 +95,8 @@ class Asking:
         known = thread.agent if thread and thread.agent in self._agents else None
         agent = question.agent or known or default_agent(self._agents)
         command = await self._in_its_place(question, _command(caller, question, plan, agent))
+        if attached:
+            command = command.model_copy(update={"attachments": attached})
         create = None
         if thread is None:
             create = ThreadCreated(
@@ -111,11 +123,21 @@ class Asking:
         """The command with what it takes from the question it replaces. Raises NotFound."""
         if question.replaces is None:
             return command
-        old = await self._question_of(command.user, command.thread_id, question.replaces)
+        old = await self._lookups.question_of(command.user, command.thread_id, question.replaces)
         place = {"replaces": old.message_id, "replaced_position": old.position}
         if question.content is None:
             place |= {"content": old.content, "metadata": command.metadata or old.metadata}
+            files = tuple(Attachment.model_validate(each) for each in old.attachments)
+            command = command.model_copy(update={"attachments": files})
         return command.model_copy(update=place)
+
+    async def _attached(self, user: str, question: Question) -> tuple[Attachment, ...]:
+        """The files that a question is about. Raises NotFound."""
+        if not question.attachments:
+            return ()
+        if question.thread_id is None:
+            raise NotFound()  # a thread that is yet to be made has no files
+        return await self._lookups.attachments(user, question.thread_id, question.attachments)
 
 
 def _command(caller: Caller, question: Question, plan: Plan, agent: str) -> RunJob:
@@ -136,7 +158,7 @@ def check_agent(agents: Mapping[str, Agent], name: str | None) -> None:
 
 
 def idempotency_of(
-    key: str | None, what: str, body: BaseModel, *, thread_id: str | None = None
+    key: str | None, what: str, body: BaseModel | None, *, thread_id: str | None = None
 ) -> Idempotency | None:
     """The key with a fingerprint of the request. Raises BadRequest for a key out of bounds."""
     if key is None:
@@ -145,6 +167,7 @@ def idempotency_of(
         raise BadRequest(
             "bad_idempotency_key", "An Idempotency-Key has 1 to 255 visible characters."
         )
-    canonical = json.dumps([what, thread_id, body.model_dump(mode="json")], sort_keys=True)
+    said = body.model_dump(mode="json") if body else None
+    canonical = json.dumps([what, thread_id, said], sort_keys=True)
     fingerprint = hashlib.sha256(canonical.encode()).hexdigest()
     return Idempotency(key, fingerprint)

@@ -16,8 +16,12 @@ from litestar.exceptions import HTTPException, ValidationException
 from shared.errors import (
     ArchiveTooSlow,
     ArchiveUnavailable,
+    FilesUnavailable,
+    FileTooLarge,
+    FileTypeRefused,
     HeadwaterError,
     IdempotencyMismatch,
+    ImageTooLarge,
     KeysUnavailable,
     LogUnavailable,
     NotFound,
@@ -28,6 +32,7 @@ from shared.errors import (
     ThreadCrowded,
     TooManyJobs,
     TooManyStreams,
+    TooManyUploads,
 )
 from shared.observability import get_logger
 
@@ -56,18 +61,24 @@ CODES: Final = {
     "owner_stays": 409,
     "thread_crowded": 409,
     "body_too_large": 413,
+    "file_too_large": 413,
+    "image_too_large": 413,
     "unsupported_media_type": 415,
+    "file_type_refused": 415,
+    "range_not_satisfiable": 416,
     "idempotency_mismatch": 422,
     "queue_full": 429,
     "rate_limited": 429,
     "too_many_jobs": 429,
     "too_many_streams": 429,
+    "too_many_uploads": 429,
     "head_too_large": 431,
     "internal_error": 500,
     "log_unavailable": 503,
     "archive_unavailable": 503,
     "keys_unavailable": 503,
     "search_too_slow": 503,
+    "files_unavailable": 503,
 }
 _OF_ERRORS: Final[dict[type[HeadwaterError], str]] = {
     NotFound: "not_found",
@@ -78,11 +89,16 @@ _OF_ERRORS: Final[dict[type[HeadwaterError], str]] = {
     QueueFull: "queue_full",
     TooManyJobs: "too_many_jobs",
     TooManyStreams: "too_many_streams",
+    TooManyUploads: "too_many_uploads",
+    FileTooLarge: "file_too_large",
+    ImageTooLarge: "image_too_large",
+    FileTypeRefused: "file_type_refused",
     IdempotencyMismatch: "idempotency_mismatch",
     LogUnavailable: "log_unavailable",
     ArchiveUnavailable: "archive_unavailable",
     KeysUnavailable: "keys_unavailable",
     ArchiveTooSlow: "search_too_slow",
+    FilesUnavailable: "files_unavailable",
 }
 _OF_STATUSES: Final = {  # of refusals that the framework decides on
     400: "invalid_request",

@@ -22,6 +22,7 @@ MESSAGE_CHARS_MAX: Final = 65_536
 TITLE_CHARS_MAX: Final = 256
 METADATA_BYTES_MAX: Final = 16 * 1024  # as JSON
 METADATA_DEPTH_MAX: Final = 16
+ATTACHMENTS_MAX: Final = 16  # of one message
 
 
 def _clean(text: str) -> str:
@@ -73,6 +74,11 @@ Title = Annotated[
 ]
 AgentName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$")]
 Metadata = Annotated[dict[str, Any], AfterValidator(_small), DescribedAsJson()]
+FileIds = Annotated[
+    list[Annotated[str, Field(max_length=128)]],
+    Field(max_length=ATTACHMENTS_MAX),
+    AfterValidator(lambda ids: list(dict.fromkeys(ids))),  # each one once
+]
 
 
 class Body(BaseModel):
@@ -105,6 +111,7 @@ class ReadThread(Body):
 
 class _Question(Body):
     agent: AgentName | None = None
+    attachments: FileIds = Field(default_factory=list[str])
     metadata: Metadata = Field(default_factory=dict)
     on_busy: OnBusy = "enqueue"
     stream: bool = False
@@ -173,6 +180,21 @@ class ThreadPage(View):
     next_cursor: str | None
 
 
+class FileInfo(View):
+    name: str
+    type: str
+    size: int = Field(description="bytes")
+
+
+class FileView(View):
+    """A file of a thread, and where its bytes are."""
+
+    file_id: str
+    file_url: str
+    thumbnail_url: str | None
+    file_info: FileInfo
+
+
 class MessageView(View):
     message_id: str
     thread_id: str
@@ -186,6 +208,7 @@ class MessageView(View):
     finish_reason: str | None
     usage: Usage | None
     replaces: str | None
+    attachments: list[FileView]
     position: int
     created_at: str
 

@@ -7,7 +7,7 @@ what it did in its next read, on any gateway, without waiting for the persister.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
@@ -17,6 +17,9 @@ from services.api.queries import ThreadQuery, threads_page
 from shared.archive import Archive
 from shared.errors import ArchiveUnavailable, LogUnavailable, NotFound
 from shared.events import (
+    FileAdded,
+    FileDeleted,
+    FilePassages,
     MessageDeleted,
     ParticipantJoined,
     ParticipantLeft,
@@ -149,9 +152,21 @@ class Threads:
         )
         await self._change(user, event)
 
-    async def _change(self, user: str, event: Change) -> None:
+    async def add_file(self, user: str, event: FileAdded, text: Sequence[FilePassages]) -> None:
+        """Tell of a file whose bytes are kept, and of its text. Raises NotFound."""
+        await self._change(user, event, behind=text)
+
+    async def delete_file(self, user: str, event: FileDeleted) -> None:
+        """Delete a file that is the user's to delete. Raises NotFound."""
+        await self._change(user, event)
+
+    async def _change(
+        self, user: str, event: Change, *, behind: Sequence[FilePassages] = ()
+    ) -> None:
         await self.get(user, event.thread_id)
-        await self.loaded(event.thread_id, lambda: self._log.change_thread(user, event))
+        await self.loaded(
+            event.thread_id, lambda: self._log.change_thread(user, event, behind=behind)
+        )
 
     async def loaded(self, thread_id: str, call: Callable[[], Awaitable[Result]]) -> Result:
         """Make a call that needs the thread in Redis, loading it from Postgres when it is not."""

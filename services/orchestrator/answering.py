@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from services.orchestrator.appender import JobWriter
+from services.orchestrator.attachments import AttachedTexts
 from services.orchestrator.finder import FindPassages, ThreadFinder
 from services.orchestrator.former_results import Use, former_results
 from services.orchestrator.graph.graph import Graph
 from services.orchestrator.graph.recollection import Hidden
-from services.orchestrator.graph.state import Ports
+from services.orchestrator.graph.state import Ports, Question
 from services.orchestrator.history import ThreadHistory
 from services.orchestrator.model import Completion, Delta, Model
 from services.orchestrator.off_loop import OffLoop
@@ -32,6 +33,7 @@ class Answering:
     default_model: str
     context_tokens: int
     history: ThreadHistory
+    attachments: AttachedTexts
     stream: ThreadStream
     archive: Archive
     find_passages: FindPassages
@@ -39,11 +41,16 @@ class Answering:
 
     async def answer(self, agent: Agent, command: RunJob, writer: JobWriter) -> Completion:
         """Say it, and return how it ended. Raises ModelError, and what a port raises."""
+        context_tokens = agent.context_tokens or self.context_tokens
+        told = await self.attachments.tell(command, context_tokens=context_tokens)
         ports = self._ports(agent, command, writer)
-        answered = await self.graph.ainvoke(
-            {"command": command, "content": command.content, "position": writer.lease.first},
-            context=ports,
-        )
+        question: Question = {
+            "command": command,
+            "content": told.content,
+            "attached": told.sources,
+            "position": writer.lease.first,
+        }
+        answered = await self.graph.ainvoke(question, context=ports)
         return answered["completion"]
 
     def _ports(self, agent: Agent, command: RunJob, writer: JobWriter) -> Ports:

@@ -24,9 +24,9 @@ from faststream.redis import RedisBroker
 from services.orchestrator.admission import Slots
 from services.orchestrator.answering import Answering
 from services.orchestrator.appender import Appender
+from services.orchestrator.attachments import AttachedTexts
 from services.orchestrator.cancels import listen_for_cancels
 from services.orchestrator.consumer import Consumer
-from services.orchestrator.finder import no_passages as find_passages
 from services.orchestrator.graph.graph import build_graph
 from services.orchestrator.heartbeat import Heartbeat
 from services.orchestrator.history import ThreadHistory
@@ -43,6 +43,7 @@ from shared.errors import LogUnavailable
 from shared.event_log import EventLog
 from shared.hot_state import HotState
 from shared.observability import get_logger
+from shared.passages import find_passages
 from shared.probes import takes_writes
 from shared.redis_client import Redis
 from shared.settings import Settings
@@ -222,6 +223,7 @@ def _answering(settings: Settings, hot: HotState, archive: Archive, model: Model
         default_model=settings.llm_model,
         context_tokens=settings.llm_context_tokens,
         history=ThreadHistory(hot, archive),
+        attachments=AttachedTexts(hot, archive),
         stream=ThreadStream(hot, archive),
         archive=archive,
         find_passages=find_passages,

@@ -49,13 +49,6 @@ class FindPassages(Protocol):
     ) -> Sequence[Passage]: ...
 
 
-async def no_passages(
-    archive: Archive, thread_id: str, query: str, *, limit: int
-) -> Sequence[Passage]:
-    """Of a deployment without files."""
-    return ()
-
-
 @dataclass(frozen=True, slots=True)
 class ThreadFinder:
     """The graph's ``Finder``, for the question at a position of a thread."""

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, Protocol
 
 from faststream.redis import RedisBroker
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.persister.consumer import Consumer, Lease
+from services.persister.file_sweep import ORPHAN_AGE, FileSweep
 from services.persister.patience import happens
 from services.persister.project_events import ProjectEvents
 from services.persister.restore import Restore
 from services.persister.schema import require_schema
 from services.persister.store import Store
+from shared.archive import Archive
 from shared.continuity import Continuity
 from shared.dead_letters import DeadLetters
 from shared.deployment import prepare
 from shared.errors import LogUnavailable
+from shared.file_store import FileStore
+from shared.hot_state import HotState
 from shared.observability import get_logger
 from shared.probes import takes_writes
 from shared.redis_client import Redis
@@ -28,6 +33,14 @@ TRIM_SECONDS: Final = 1.0
 PING_EVERY_SECONDS: Final = 5.0
 
 log = get_logger()
+
+
+class Watcher(Protocol):
+    """What goes on beside the batches."""
+
+    async def watch(self, draining: asyncio.Event) -> None:
+        """Until the event is set."""
+        ...
 
 
 class Persister:
@@ -42,12 +55,12 @@ class Persister:
         consumer: Consumer,
         project: ProjectEvents,
         retention: Retention,
-        restore: Restore,
+        watchers: Mapping[str, Watcher],
         draining: asyncio.Event,
     ) -> None:
         self._redis, self._engine, self._partitions = redis, engine, partitions
         self._consumer, self._project, self._retention = consumer, project, retention
-        self._restore, self._draining = restore, draining
+        self._watchers, self._draining = watchers, draining
         self._background: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -58,7 +71,10 @@ class Persister:
         self._background = [
             asyncio.create_task(self._trim_behind(), name="trim"),
             asyncio.create_task(self._ping_when_idle(), name="ping"),
-            asyncio.create_task(self._restore.watch(self._draining), name="restore"),
+            *(
+                asyncio.create_task(watcher.watch(self._draining), name=name)
+                for name, watcher in self._watchers.items()
+            ),
         ]
 
     async def is_ready(self) -> bool:
@@ -119,7 +135,12 @@ def assemble(
     retention = Retention(redis, idle_ttl_seconds=settings.idle_ttl_seconds)
     draining = asyncio.Event()
     continuity = Continuity(redis, settings.partitions)
-    project = ProjectEvents(Store(engine), retention, DeadLetters(redis), continuity, draining)
+    store, hot = FileStore(settings.files_location), HotState(redis, settings.partitions)
+    files = FileSweep(store, hot, Archive(engine), orphan_age=ORPHAN_AGE)
+    letters = DeadLetters(redis)
+    project = ProjectEvents(
+        Store(engine), retention, letters, continuity, draining, archived=files.note
+    )
     lease = Lease(settings.consumer_name, settings.lease_seconds, settings.heartbeat_seconds)
     consumer = Consumer(broker, redis, project, partitions=settings.partitions, lease=lease)
     return Persister(
@@ -129,6 +150,9 @@ def assemble(
         consumer=consumer,
         project=project,
         retention=retention,
-        restore=Restore(engine, redis, settings.partitions, retention),
+        watchers={
+            "restore": Restore(engine, redis, settings.partitions, retention),
+            "files": files,
+        },
         draining=draining,
     )

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from services.persister.batch import Batch, Entry, RefusedEvent, read_batch
@@ -36,6 +36,7 @@ from shared.dead_letters import DeadLetters
 from shared.errors import ArchiveUnavailable, HeadwaterError, LogUnavailable
 from shared.keys import PartitionKeys
 from shared.observability import get_logger
+from shared.projection import Projection
 from shared.retention import Retention
 
 BACKOFF_SECONDS: Final = 0.1
@@ -63,8 +64,12 @@ class ProjectEvents:
         dead_letters: DeadLetters,
         continuity: Continuity,
         draining: asyncio.Event,
+        *,
+        archived: Callable[[Projection], None] = lambda _: None,
     ) -> None:
+        """``archived`` is told what each batch meant, once it is committed."""
         self._store = store
+        self._tell = archived
         self._retention = retention
         self._dead_letters = dead_letters
         self._continuity = continuity
@@ -93,6 +98,7 @@ class ProjectEvents:
         except StaleBatch:
             await self._continuity.close(partition, life)
             raise
+        self._tell(batch.read_model)
         if archived.threads or archived.finished_jobs:
             await self._retention.report(
                 partition, "archived", archived.threads, finished_jobs=archived.finished_jobs

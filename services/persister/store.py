@@ -36,7 +36,15 @@ from services.persister.statements import ARCHIVE, CHECKPOINT, DISPLACED, upsert
 from shared import projection
 from shared.errors import ArchiveUnavailable, HeadwaterError
 from shared.projection import Progress, Projection
-from shared.read_model import jobs, messages, participants, summaries, threads
+from shared.read_model import (
+    file_passages,
+    files,
+    jobs,
+    messages,
+    participants,
+    summaries,
+    threads,
+)
 from shared.states import FINAL_STATUSES
 
 TRANSACTION_SECONDS_MAX: Final = 20.0
@@ -55,6 +63,8 @@ UPSERTS: Final[dict[Table, TextClause]] = {  # in the order every transaction ta
     jobs: upsert(jobs, returning=["job_id", "status", "last_seq", "event_count"]),
     participants: upsert(participants, returning=["participant_id"]),
     summaries: upsert(summaries, returning=["thread_id"]),
+    files: upsert(files, returning=["file_id"]),
+    file_passages: upsert(file_passages, returning=["passage_id"]),
 }
 
 

@@ -2,18 +2,18 @@
 -- Appends a thread event that a user causes, and makes the thread's hash agree.
 --
 -- Renames, archives, re-labels or deletes a thread; lets users in and out; notes what they have read;
--- deletes a message.
+-- deletes a message; adds and deletes files.
 --
 -- KEYS  1 thread  2 thread events  3 thread queue  4 log  5 commands
 -- ARGV  1 control, JSON: prefix group user thread_id at cancels request_id type set (fields → values)
 --         unless_named (what has a title is not changed)
 --         [member participants_max: of participant.joined, participant.left]  [upto: of thread.read]
---         [job_id: of message.deleted]
---       2 the event
+--         [job_id: of message.deleted]  [behind: the type of the events from 3 on]
+--       2 the event  3 … events of the thread that come right behind it
 -- Returns  {'CHANGED'} also when there was nothing to change
 --          {'NO_THREAD'} not in Redis: load it and call again   {'NO_ACCESS'}
 --          {'NOT_OWNER'} only the owner may   {'OWNER_STAYS'}   {'CROWDED'}
--- Who may delete a message is the caller's to know: that never changes.
+-- Who may delete a message or a file is the caller's to know: that never changes.
 -- Atomic because the hash and the event must agree, and a deletion ends jobs, the thread's or the
 -- message's: those that wait get their `done` here, the one that runs is flagged. The last REQUESTS ids of calls are
 -- kept, so that a call sent again is harmless even behind others.
@@ -31,7 +31,8 @@ if string.find(requests, a.request_id, 1, true) then return {'CHANGED'} end
 local is_owner = owner == a.user
 local is_stranger = not is_owner and not has_line(participants, a.user)
 if is_stranger or t[2] == 'DELETING' or t[2] == 'DELETED' then return {'NO_ACCESS'} end
-local is_free = a.type == 'thread.read' or a.type == 'message.deleted' or (a.type == 'participant.left' and a.member == a.user)
+local FREE = {['thread.read'] = true, ['message.deleted'] = true, ['file.added'] = true, ['file.deleted'] = true}
+local is_free = FREE[a.type] or (a.type == 'participant.left' and a.member == a.user)
 if not is_owner and not is_free then return {'NOT_OWNER'} end
 
 if a.unless_named and (t[9] or '') ~= '' then return {'CHANGED'} end
@@ -79,10 +80,15 @@ lines[#lines + 1] = append(events, log, a.thread_id, position, a.thread_id, seq,
 if a.type == 'message.deleted' then
   unsay(a.prefix, thread, a.thread_id, position, a.job_id, cjson.decode(ARGV[2]).message_id, a.user)
 end
+for place = 3, #ARGV do
+  position, seq = position + 1, seq + 1
+  lines[#lines + 1] = append(events, log, a.thread_id, position, a.thread_id, seq, a.behind, ARGV[place])
+end
 redis.call('HSET', thread, 'position', position, 'seq', seq, 'requests',
   string.sub(a.request_id .. requests, 1, REQUESTS * #a.request_id))
 -- Who reads or tidies up does not move a thread to the front; a job that ended does.
-local is_quiet = #lines == 1 and (a.type == 'thread.read' or a.type == 'message.deleted')
+local QUIET = {['thread.read'] = true, ['message.deleted'] = true, ['file.deleted'] = true}
+local is_quiet = #lines == 1 and QUIET[a.type]
 mark_dirty(a.prefix, thread, a.thread_id, position, is_quiet and '' or a.at)
 redis.call('PERSIST', thread)
 redis.call('PERSIST', events)

@@ -14,7 +14,17 @@ from typing import Any, Final
 
 from pydantic.fields import FieldInfo
 
-from services.api import app, authentication, feed, jobs, schemas, sse
+from services.api import (
+    app,
+    authentication,
+    feed,
+    file_names,
+    files,
+    inspector,
+    jobs,
+    schemas,
+    sse,
+)
 from shared import keys, states, thread_log
 from shared.settings import PREFIX, Settings
 from tests.style.documents import PROTOCOL, SETTINGS
@@ -66,7 +76,12 @@ def limits() -> str:
             f" {schemas.METADATA_DEPTH_MAX} levels deep",
         ),
         ("participants of a thread", f"{thread_log.PARTICIPANTS_MAX}, beside its owner"),
-        ("a request's body", f"{app.BODY_BYTES_MAX // 1024:,} KiB"),
+        ("a request's body, but for a file", f"{app.BODY_BYTES_MAX // 1024:,} KiB"),
+        ("`attachments` of a message", f"{schemas.ATTACHMENTS_MAX}"),
+        ("a file's name", f"{file_names.NAME_BYTES_MAX} bytes of UTF-8; a longer one is cut"),
+        ("an image", f"{inspector.IMAGE_PIXELS_MAX:,} pixels"),
+        ("text of a file that is read", f"{inspector.TEXT_CHARS_MAX:,} characters"),
+        ("uploads of a user at once", f"{files.UPLOADS_PER_USER_MAX}, at one gateway"),
         ("a token", f"{authentication.TOKEN_BYTES_MAX // 1024} KiB"),
         ("`sub`", f"{authentication.USER_CHARS_MAX} characters"),
         ("a ticket", f"{keys.TICKET_SECONDS} seconds, and once"),
@@ -141,6 +156,8 @@ def _default(field: FieldInfo) -> str:
     if field.default is None or field.default == ():
         return "–"
     value = field.default
+    if isinstance(value, tuple):
+        value = ",".join(map(str, value))
     return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
 
 

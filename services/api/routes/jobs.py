@@ -71,7 +71,14 @@ async def create_job(
     answers: NamedDependency[SkipValidation[Answers]],
     idempotency_key: IdempotencyKey = None,
 ) -> Response[Any]:
-    question = Question(data.query, data.thread_id, data.agent, data.metadata, data.on_busy)
+    question = Question(
+        data.query,
+        data.thread_id,
+        data.agent,
+        data.metadata,
+        data.on_busy,
+        attachments=data.attachments,
+    )
     named = idempotency_of(idempotency_key, "create_job", data, thread_id=data.thread_id)
     return await answers.to(request.user, question, named, stream=data.stream)
 

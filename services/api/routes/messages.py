@@ -13,6 +13,7 @@ from services.api.messages import Messages
 from services.api.post_message import Question, idempotency_of
 from services.api.routes.answers import Answers
 from services.api.routes.documented import EVENT_STREAM, refusals
+from services.api.routes.file_views import view_of_attachment
 from services.api.routes.json_bodies import takes_json
 from services.api.routes.parameters import IdempotencyKey
 from services.api.schemas import (
@@ -52,7 +53,13 @@ async def post_message(
     idempotency_key: IdempotencyKey = None,
 ) -> Response[Any]:
     question = Question(
-        data.content, thread_id, data.agent, data.metadata, data.on_busy, data.replaces
+        data.content,
+        thread_id,
+        data.agent,
+        data.metadata,
+        data.on_busy,
+        data.replaces,
+        data.attachments,
     )
     named = idempotency_of(idempotency_key, "post_message", data, thread_id=thread_id)
     return await answers.to(request.user, question, named, stream=data.stream)
@@ -112,9 +119,9 @@ async def delete_message(
 
 
 def view_of(message: Message, state: MessageState) -> MessageView:
-    return MessageView.model_validate(
-        {name: getattr(message, name) for name in message.__slots__} | {"state": state}
-    )
+    said = {name: getattr(message, name) for name in message.__slots__}
+    said |= {"state": state, "attachments": [*map(view_of_attachment, message.attachments)]}
+    return MessageView.model_validate(said)
 
 
 HANDLERS = [post_message, list_messages, get_message, delete_message]

@@ -26,7 +26,7 @@ async def retrieve(state: GraphState, runtime: Runtime[Ports]) -> Prompt:
         found = await ports.finder.find(asked, before=shown.begins, hidden=hidden)
         new = [source for source in found if source.passage not in content]
         sources = fitting(new, state["room"])
-    if sources:
-        ports.say(MetadataAdded, metadata={"sources": [source.as_fact() for source in sources]})
+    if told := [*state["attached"], *sources]:
+        ports.say(MetadataAdded, metadata={"sources": [source.as_fact() for source in told]})
     prompt, room = ports.agent.system_prompt, state["room"]
     return {"messages": messages_of(prompt, shown, sources, content, room=room)}

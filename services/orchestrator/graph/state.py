@@ -29,6 +29,7 @@ class Question(TypedDict):
 
     command: RunJob
     content: str  # the question as the model is to read it
+    attached: Sequence[Source]  # what of it was not written by the user, but in files of theirs
     position: int  # of the question: what came before it is its context
 
 

@@ -33,11 +33,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="module")
-def settings(valkey_server: Server, postgres_server: Server) -> Generator[Settings]:
-    """Of a gateway on an empty Valkey and a fresh database."""
+def settings(
+    valkey_server: Server, postgres_server: Server, tmp_path_factory: pytest.TempPathFactory
+) -> Generator[Settings]:
+    """Of a gateway on an empty Valkey, a fresh database and an empty folder."""
     empty_and_open(valkey_server.url)
+    folder = tmp_path_factory.mktemp("data")
     with fresh_database(postgres_server.url) as database_url:
-        yield settings_for(valkey_server.url, database_url)
+        yield settings_for(valkey_server.url, database_url, data_dir=folder)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -14,6 +14,7 @@ from typing import Any
 JSON, FORM = "application/json", "multipart/form-data"
 SAMPLES: dict[str, Any] = {"string": "hi", "boolean": False, "array": [], "object": {}}
 TEXT = "content"  # does by itself, where nothing is required
+LISTS = {"attachments": "file_id"}  # properties that hold ids of things
 NO_THINGS = {"user": "somebody"}  # parameters of paths that name no thing of anybody's
 
 
@@ -65,8 +66,11 @@ def _calls(
     if in_path:
         yield DescribedCall(method, path, _body(document, schema), media_type=media_type)
     for name in schema.get("properties", {}):
-        if name in ids:
-            body = {**(_body(document, schema, least=True) or {}), name: f"{{{name}}}"}
+        named = LISTS.get(name, name)
+        if named in ids:
+            value = [f"{{{named}}}"] if name in LISTS else f"{{{named}}}"
+            least = name not in LISTS
+            body = {**(_body(document, schema, least=least) or {}), name: value}
             yield DescribedCall(method, path, body, media_type=media_type)
     parameters = [p for p in operation.get("parameters", []) if p["in"] == "query"]
     needed = {p["name"]: str(_sample(document, p["schema"])) for p in parameters if p["required"]}
@@ -110,4 +114,6 @@ def _resolved(document: Any, schema: Any) -> Any:
 def _filled(value: Any, ids: Mapping[str, str]) -> Any:
     if isinstance(value, dict):
         return {name: _filled(inner, ids) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_filled(inner, ids) for inner in value]
     return value.format(**ids) if isinstance(value, str) else value

@@ -3,37 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
-import sys
 import time
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-from infra.local.machine import free_port
 from services.api import follower
 from services.api.sse import RECONNECT_MS_MAX, RECONNECT_MS_MIN
 from shared.errors import HeadwaterError
 from shared.settings import Settings
 from tests.integration.api.gateways import (
-    SECRET,
     Client,
     Running,
     proxied,
     running_gateway,
     token_for,
 )
+from tests.integration.api.processes import process_of, ready
 from tests.integration.api.sse_client import Frame, Stream, as_seen, seen
 from tests.integration.api.test_feed import STALLING, say_until_all_stall
 from tests.integration.api.waiting import eventually, soon
 from tests.integration.api.worker import Worker
 
 DRAIN_SECONDS_MAX = 1.0
-START_SECONDS_MAX = 20.0
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -167,41 +163,6 @@ async def test_a_port_in_use_is_told(leaving: Running, settings: Settings) -> No
     with pytest.raises(HeadwaterError, match="cannot listen"):
         async with running_gateway(settings.model_copy(update={"port": port})):
             pass
-
-
-@asynccontextmanager
-async def process_of(
-    settings: Settings, folder: Path, **more: str
-) -> AsyncGenerator[tuple[asyncio.subprocess.Process, int]]:
-    """`python -m services.api` and the port it is to listen on; ended with the block."""
-    port = free_port()
-    env = {
-        **os.environ,
-        "HEADWATER_REDIS_URL": settings.required("redis_url"),
-        "HEADWATER_DATABASE_URL": settings.required("database_url"),
-        "HEADWATER_AUTH_SECRET": SECRET,
-        "HEADWATER_PARTITIONS": str(settings.partitions),
-        "HEADWATER_PORT": str(port),
-        "HEADWATER_READY_FILE": str(folder / "ready"),
-        **more,
-    }
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "services.api", env=env, stderr=asyncio.subprocess.PIPE
-    )
-    try:
-        yield process, port
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
-
-
-async def ready(process: asyncio.subprocess.Process, folder: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS_MAX
-    while not (folder / "ready").exists():
-        assert process.returncode is None
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.02)
 
 
 async def test_the_process_goes_when_it_is_asked_to(

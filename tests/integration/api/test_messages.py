@@ -129,6 +129,7 @@ async def test_a_message_is_the_same_in_both_stores(
         "finish_reason": None,
         "usage": None,
         "replaces": None,
+        "attachments": [],
         "position": 2,
         "created_at": question["created_at"],
     }

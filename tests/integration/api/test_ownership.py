@@ -13,12 +13,14 @@ from typing import Any
 import httpx
 import pytest
 
+from shared.ids import new_file_id
 from shared.settings import Settings
 from tests.integration.api.described_calls import DescribedCall, calls_naming_things
 from tests.integration.api.gateways import Client, Running
 from tests.integration.api.persisting import archive_all, let_go
 from tests.integration.api.test_openapi import OPEN
 from tests.integration.api.worker import Worker
+from tests.support.sample_files import picture
 
 QUERIES = ["", "after=1", "after=0", "format=json", "before={message_id}", "limit=5"]
 KEYS = [{}, {"Idempotency-Key": "k"}, {"Last-Event-ID": "1"}]
@@ -65,7 +67,10 @@ async def test_anothers_thing_is_no_thing(
     await attempt.say("another")
     await attempt.end()
     command = attempt.command
+    path = f"/v1/threads/{command.thread_id}/files"
+    added = await client.ok("POST", path, files={"file": ("a.png", picture())})
     ids = {
+        "file_id": added["file_id"],
         "thread_id": command.thread_id,
         "job_id": command.job_id,
         "message_id": command.message_id,
@@ -94,6 +99,7 @@ async def test_nobody_gets_past_the_door(gateway: Running, client: Client, worke
     """Every call but the open ones, with the ids of things that exist: 401, always the same one."""
     command = (await worker.ask(client)).command
     ids = command.model_dump(include={"thread_id", "job_id", "message_id"})
+    ids["file_id"] = new_file_id(command.thread_id)
     document = await document_of(gateway)
     calls = [
         *calls_naming_things(document, ids),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+from tests.integration.log import test_files as files
 from tests.integration.log import test_keys as keys
 from tests.integration.log import test_participants as participants
 
@@ -54,6 +55,22 @@ PARTICIPANT_MUTATIONS: list[tuple[str, str, Guard]] = [
         "if status == 'running' then flag_cancel(job, a.job_id, a.cancels) end",
         "",
         participants.test_deleting_a_message_ends_its_job_first,
+    ),
+    (
+        "['file.added'] = true,",
+        "",
+        files.test_a_guest_may_add_a_file_and_a_stranger_may_not,
+    ),
+    ("for place = 3, #ARGV do", "for place = 4, #ARGV do", files.test_a_file_comes_with_its_text),
+    (
+        "if string.find(requests, a.request_id, 1, true) then return {'CHANGED'} end",
+        "",
+        files.test_a_file_is_added_once,
+    ),
+    (
+        ", ['file.deleted'] = true}\nlocal is_quiet",
+        "}\nlocal is_quiet",
+        files.test_adding_moves_a_thread_to_the_front_and_deleting_does_not,
     ),
     (
         "if a.unless_named and (t[9] or '') ~= '' then",

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from shared.codec import Record
 from shared.commands import OnBusy, RunJob
 from shared.deployment import prepare
 from shared.event_log import EventLog
-from shared.events import MessageDeleted, ThreadCreated
+from shared.events import Attachment, MessageDeleted, ThreadCreated
 from shared.hot_state import HotState, Job
 from shared.ids import new_job_id, new_message_id, new_thread_id, new_trace_id, partition_of_thread
 from shared.keys import ORCHESTRATORS, PartitionKeys
@@ -52,6 +52,7 @@ class Gateway:
         thread_id: str | None = None,
         on_busy: OnBusy = "enqueue",
         replaces: tuple[str, int] | None = None,
+        attachments: Sequence[Attachment] = (),
     ) -> RunJob:
         """Post a message, in a new thread if none is named; ``replaces`` is a question's place."""
         thread_id = thread_id or new_thread_id()
@@ -67,6 +68,7 @@ class Gateway:
             trace_id=new_trace_id(),
             replaces=replaces and replaces[0],
             replaced_position=replaces and replaces[1],
+            attachments=tuple(attachments),
             at=utc_now(),
         )
         created = ThreadCreated(thread_id=thread_id, at=command.at, owner=USER)

@@ -6,26 +6,27 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from shared.settings import Settings
 
+SERVICE = ("-m", "services.persister")
 EXIT_SECONDS_MAX = 20.0
 
 
 class PersisterProcess:
-    def __init__(self, settings: Settings, folder: Path) -> None:
+    def __init__(self, settings: Settings, folder: Path, program: Sequence[str] = SERVICE) -> None:
         self.ready_file = folder / f"{settings.consumer_name}.ready"
         names = ("redis_url", "database_url", "partitions", "lease_seconds", "heartbeat_seconds")
         fields = {name: getattr(settings, name) for name in (*names, "consumer_name")}
-        fields["ready_file"] = self.ready_file
+        fields |= {"ready_file": self.ready_file, "data_dir": settings.data_dir}
         env = {f"HEADWATER_{name.upper()}": str(value) for name, value in fields.items()}
         self.log = folder / f"{settings.consumer_name}.log"
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "services.persister"],
+                [sys.executable, *program],
                 env={"PATH": os.environ["PATH"], **env},
                 stdout=log,
                 stderr=log,
@@ -49,9 +50,11 @@ class PersisterProcess:
 
 
 @contextmanager
-def persister(settings: Settings, folder: Path) -> Generator[PersisterProcess]:
+def persister(
+    settings: Settings, folder: Path, *, program: Sequence[str] = SERVICE
+) -> Generator[PersisterProcess]:
     """A running process; killed in the end if it still is."""
-    started = PersisterProcess(settings, folder)
+    started = PersisterProcess(settings, folder, program)
     try:
         yield started
     finally:

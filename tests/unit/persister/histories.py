@@ -10,7 +10,11 @@ from hypothesis import strategies as st
 
 from shared.codec import Record, encode
 from shared.events import (
+    Attachment,
     Done,
+    FileAdded,
+    FileDeleted,
+    FilePassages,
     FinalStatus,
     MessageDeleted,
     MessagePosted,
@@ -28,6 +32,7 @@ from shared.events import (
 
 Placed = tuple[str, Record]  # thread id, event
 
+ATTACHMENT = Attachment(file_id="file_0", name="a", type="text/plain", size=1)
 texts = st.text(st.characters(codec="utf-8"), max_size=6)
 metadatas = st.dictionaries(texts, texts | st.integers() | st.none(), max_size=2)
 
@@ -89,9 +94,27 @@ def thread_histories(draw: st.DrawFn, number: int) -> History:
             upto = draw(st.integers(1, len(history.records)))
             read = {"user": guest, "message_id": f"msg_{number}_{job}", "upto": upto}
             history.tell(ThreadRead(thread_id=history.thread_id, at=history.now, **read))
+    for file in range(draw(st.integers(0, 2))):
+        _file(draw, history, f"file_{number}_{file}")
     if draw(st.booleans()):
         history.tell(ThreadDeleted(thread_id=history.thread_id, at=history.now))
     return history
+
+
+def _file(draw: st.DrawFn, history: History, file_id: str) -> None:
+    """A file, its text, and perhaps its end."""
+    of_file: dict[str, Any] = {"thread_id": history.thread_id, "file_id": file_id}
+    facts: dict[str, Any] = {
+        "user": "somebody",
+        "media_type": "text/plain",
+        "size": 1,
+        "sha256": "0" * 64,
+    }
+    history.tell(FileAdded(**of_file, at=history.now, name=draw(texts), **facts))
+    for first in range(1, draw(st.integers(1, 3))):
+        history.tell(FilePassages(**of_file, at=history.now, first=first, texts=(draw(texts),)))
+    if draw(st.booleans()):
+        history.tell(FileDeleted(**of_file, at=history.now, user="somebody"))
 
 
 def _job(draw: st.DrawFn, history: History, name: str) -> None:
@@ -108,6 +131,7 @@ def _job(draw: st.DrawFn, history: History, name: str) -> None:
         agent=draw(st.sampled_from(["default", "poet"])),
         metadata=draw(metadatas),
         trace_id="0" * 32,
+        attachments=draw(st.just(()) | st.just((ATTACHMENT,))),
     )
     history.tell(posted)
     attempts, text = draw(st.integers(0, 2)), ""

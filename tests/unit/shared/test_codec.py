@@ -80,6 +80,20 @@ FIELDS: dict[Any, dict[str, Any]] = {
     known.ParticipantJoined: {**thread, "user": text},
     known.ParticipantLeft: {**thread, "user": text},
     known.MessageDeleted: {**thread, "message_id": text, "job_id": text, "user": text},
+    known.FileAdded: {
+        **thread,
+        **{name: text for name in ("file_id", "user", "name", "media_type", "sha256")},
+        "size": st.integers(1, 2**40),
+        "has_thumbnail": st.booleans(),
+        "passages": st.integers(0, 9),
+    },
+    known.FilePassages: {
+        **thread,
+        "file_id": text,
+        "first": st.integers(1, 99),
+        "texts": st.lists(text, max_size=3).map(tuple),
+    },
+    known.FileDeleted: {**thread, "file_id": text, "user": text},
     known.ThreadRead: {**thread, "user": text, "message_id": text, "upto": counts},
     known.MessagePosted: {**thread, **posted},
 }
