@@ -18,6 +18,7 @@
         ├── ThreadCrowded          a thread has as many participants as it may have
         ├── TooManyJobs            of this user are in flight
         ├── TooManyStreams         of this user are open
+        ├── TooManySockets         of this user, or of this gateway, are open
         └── IdempotencyMismatch    the key was used before with another body
 
 Driver errors of Redis are translated in one place (``shared.redis_client.translate``). Signals that
@@ -100,6 +101,10 @@ class TooManyJobs(Refused):
 
 class TooManyStreams(Refused):
     """Too many of your streams are open."""
+
+
+class TooManySockets(Refused):
+    """Too many sockets are open."""
 
 
 class IdempotencyMismatch(Refused):

@@ -21,7 +21,9 @@ alone in its script.
 | hw:rate:address:<address>    | string | gateway             | gateway               | the same |
 | hw:jobs:<user>               | zset   | gateway             | gateway               | JOBS_KEPT_SECONDS behind the last one |
 | hw:streams:<user>            | zset   | gateway             | gateway               | STREAM_LEASE_SECONDS behind the last renewal |
-| channel {hw:p}:thread:<id>   | shard channel | every append | gateways              | – |
+| hw:sockets:<user>            | zset   | gateway             | gateway               | the same |
+| {hw:p}:thread:<id>:present   | zset   | gateway             | gateway               | PRESENCE_SECONDS behind the last renewal |
+| channel {hw:p}:thread:<id>   | shard channel | every append; gateways, with signals | gateways | – |
 | channel {hw:p}:cancels       | shard channel | cancel       | orchestrators         | – |
 | channel {hw:0}:feeds         | shard channel | nobody yet: keeps a gateway's connection subscribed | gateways | – |
 
@@ -41,6 +43,7 @@ ORCHESTRATORS: Final = "orchestrators"
 PERSISTERS: Final = "persisters"
 IDEMPOTENCY_SECONDS: Final = 24 * 3600
 TICKET_SECONDS: Final = 30
+PRESENCE_SECONDS: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,9 @@ class PartitionKeys:
     def thread_queue(self, thread_id: str) -> str:
         return f"{self.prefix}:thread:{thread_id}:queue"
 
+    def present(self, thread_id: str) -> str:
+        return f"{self.prefix}:thread:{thread_id}:present"
+
     def job(self, job_id: str) -> str:
         return f"{self.prefix}:job:{job_id}"
 
@@ -114,3 +120,7 @@ def jobs_of_user(user: str) -> str:
 
 def streams_of_user(user: str) -> str:
     return f"hw:streams:{user}"
+
+
+def sockets_of_user(user: str) -> str:
+    return f"hw:sockets:{user}"

@@ -53,7 +53,7 @@ def configure_logging(settings: Settings, *, service: str) -> None:
         )
     )
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    for chatty in ("httpx", "aiohttp.access", "faststream"):
+    for chatty in ("httpx", "aiohttp.access", "faststream", "uvicorn.websocket"):
         logging.getLogger(chatty).setLevel(max(level, logging.WARNING))
     structlog.contextvars.bind_contextvars(service=service)
 

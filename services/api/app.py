@@ -23,6 +23,7 @@ from services.api.lenient import Lenient
 from services.api.messages import Messages
 from services.api.metrics import Metrics
 from services.api.post_message import Asking, JobsByKey
+from services.api.presence import Attendances
 from services.api.problems import HANDLERS
 from services.api.rate_limiting import CallerLimit, StrangerLimit, around
 from services.api.request_context import RequestContext
@@ -34,12 +35,16 @@ from services.api.routes import messages as message_routes
 from services.api.routes import metrics as metrics_routes
 from services.api.routes import participants as participant_routes
 from services.api.routes import search as search_routes
+from services.api.routes import sockets as socket_routes
 from services.api.routes import threads as thread_routes
 from services.api.routes import tickets as ticket_routes
 from services.api.routes.answers import Answers
 from services.api.routes.json_bodies import JsonRequest
 from services.api.routes.thread_views import ThreadViews
 from services.api.search import Search
+from services.api.socket_door import SocketDoor
+from services.api.socket_requests import SocketRequests
+from services.api.sockets import Sockets
 from services.api.stream_leases import StreamLeases
 from services.api.threads import Threads
 from services.api.tickets import TicketDesk
@@ -51,6 +56,7 @@ from shared.errors import SettingsError
 from shared.event_log import EventLog
 from shared.hot_state import HotState
 from shared.idempotency import Claims
+from shared.presence import Presence
 from shared.quotas import Quotas
 from shared.redis_client import Redis
 from shared.settings import Settings
@@ -66,7 +72,10 @@ class Gateway:
     app: ASGIApp
     feed: Feed
     streams: StreamLeases
+    sockets: StreamLeases
+    attendances: Attendances
     health: Health
+    socket_bytes_max: int
     keys: FetchedKeys | None  # None: tokens are signed with the secret only
 
 
@@ -84,6 +93,8 @@ def assemble(
     thread_log = ThreadLog(redis, settings.partitions, idle_ttl_seconds=settings.idle_ttl_seconds)
     quotas, lenient = Quotas(redis), Lenient()
     streams = StreamLeases(quotas, lenient, per_user=settings.streams_per_user)
+    places = StreamLeases(quotas, lenient, per_user=settings.sockets_per_user, kind="sockets")
+    attendances = Attendances(Presence(redis, settings.partitions), lenient)
     claims = Claims(redis, settings.partitions)
     threads = Threads(thread_log, hot, archive, claims)
     jobs = JobsOfUser(event_log, threads, hot, archive, history)
@@ -97,8 +108,15 @@ def assemble(
         queue_max=settings.queue_per_thread_max,
         question_of=messages.question_of,
     )
-    limits = _limits(settings, quotas, lenient)
-    metrics = Metrics(Backlog(redis, settings.partitions), _readings(feed, streams, lenient))
+    limits = RequestLimits(
+        quotas,
+        lenient,
+        per_user=settings.rate_limit_per_minute,
+        per_address=settings.rate_limit_per_address,
+    )
+    metrics = Metrics(
+        Backlog(redis, settings.partitions), _readings(feed, streams, places, lenient)
+    )
     provided: dict[str, Any] = {
         "threads": threads,
         "answers": Answers(asking, jobs, feed, streams),
@@ -107,6 +125,15 @@ def assemble(
         "search": Search(threads, hot, archive),
         "jobs": jobs,
         "feed": feed,
+        "sockets": Sockets(
+            threads,
+            jobs,
+            feed,
+            SocketRequests(asking, jobs, limits),
+            attendances,
+            places,
+            per_process=settings.sockets_per_gateway,
+        ),
         "ticket_desk": TicketDesk(tickets, threads, jobs),
         "streams": streams,
         "metrics": metrics,
@@ -116,7 +143,16 @@ def assemble(
     }
     authentication = authentication_middleware(_verifier(settings, keys), tickets)
     application = _application(settings, limits, provided, authentication)
-    return Gateway(RequestContext(application, metrics), feed, streams, health, keys)
+    return Gateway(
+        RequestContext(application, metrics),
+        feed=feed,
+        streams=streams,
+        sockets=places,
+        attendances=attendances,
+        health=health,
+        socket_bytes_max=settings.ws_message_bytes_max,
+        keys=keys,
+    )
 
 
 def _verifier(settings: Settings, keys: FetchedKeys | None) -> TokenVerifier:
@@ -141,10 +177,11 @@ def _limits(settings: Settings, quotas: Quotas, lenient: Lenient) -> RequestLimi
 
 
 def _readings(
-    feed: Feed, streams: StreamLeases, lenient: Lenient
+    feed: Feed, streams: StreamLeases, sockets: StreamLeases, lenient: Lenient
 ) -> dict[str, tuple[str, Callable[[], float]]]:
     return {
         "headwater_streams_open": ("Streams of clients", lambda: streams.open_count),
+        "headwater_sockets_open": ("WebSockets of clients", lambda: sockets.open_count),
         "headwater_followers": ("Places in threads that are followed", lambda: feed.follower_count),
         "headwater_followers_behind": (
             "Of these, how many must read before they are level",
@@ -174,9 +211,11 @@ def _application(
             *agent_routes.HANDLERS,
             *ticket_routes.HANDLERS,
             *search_routes.HANDLERS,
+            *socket_routes.HANDLERS,
         ],
         request_class=JsonRequest,
         middleware=[
+            DefineMiddleware(SocketDoor, origins=settings.cors_origins),
             around(StrangerLimit, limits),
             DefineMiddleware(authentication),
             around(CallerLimit, limits),

@@ -23,6 +23,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
+from collections.abc import Callable
 from typing import Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -37,14 +38,46 @@ PROBE_EVERY_SECONDS: Final = 5
 log = get_logger()
 
 
+class Patience:
+    """With a client whose buffer is full: ``over`` is called once it has taken nothing for long."""
+
+    __slots__ = ("_loop", "_over", "_timer", "_transport")
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        transport: asyncio.Transport,
+        over: Callable[[], None],
+    ) -> None:
+        self._loop, self._transport, self._over = loop, transport, over
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self) -> None:
+        waiting_bytes = self._transport.get_write_buffer_size()
+        self._timer = self._loop.call_later(SEND_SECONDS_MAX, self._look, waiting_bytes)
+
+    def end(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self, bytes_before: int) -> None:
+        """Nothing is written meanwhile: a smaller buffer means that the client took something."""
+        if self._transport.get_write_buffer_size() < bytes_before:
+            self.begin()
+            return
+        log.info("client takes nothing", seconds=SEND_SECONDS_MAX)
+        self._over()
+
+
 class ClientConnection(HttpToolsProtocol):
     """uvicorn's, with an end to its patience."""
 
-    _patience: asyncio.TimerHandle | None = None
     _request_due: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] -- as uvicorn's does
         super().connection_made(transport)
+        self._patience = Patience(self.loop, transport, transport.abort)
         _watch_by_kernel(transport.get_extra_info("socket"))
         self._expect_request()
 
@@ -58,14 +91,14 @@ class ClientConnection(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._wait()
+        self._patience.begin()
 
     def resume_writing(self) -> None:
-        self._stop_waiting()
+        self._patience.end()
         super().resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_waiting()
+        self._patience.end()
         self._stop_expecting()
         super().connection_lost(exc)
 
@@ -81,23 +114,6 @@ class ClientConnection(HttpToolsProtocol):
     def _give_up(self) -> None:
         log.info("client does not finish its request", seconds=REQUEST_SECONDS_MAX)
         self.transport.abort()
-
-    def _wait(self) -> None:
-        waiting_bytes = self.transport.get_write_buffer_size()
-        self._patience = self.loop.call_later(SEND_SECONDS_MAX, self._look, waiting_bytes)
-
-    def _look(self, bytes_before: int) -> None:
-        """Nothing is written meanwhile: a smaller buffer means that the client took something."""
-        if self.transport.get_write_buffer_size() < bytes_before:
-            self._wait()
-            return
-        log.info("client takes nothing", seconds=SEND_SECONDS_MAX)
-        self.transport.abort()
-
-    def _stop_waiting(self) -> None:
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
 
 
 def _watch_by_kernel(connection: socket.socket) -> None:

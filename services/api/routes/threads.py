@@ -21,9 +21,10 @@ from services.api.routes.json_bodies import takes_json
 from services.api.routes.parameters import IdempotencyKey, event_place
 from services.api.routes.thread_views import ThreadViews
 from services.api.schemas import CreateThread, ReadThread, ThreadPage, ThreadView, UpdateThread
-from services.api.sse import Viewer, event_stream, thread_stream
+from services.api.sse import event_stream, thread_stream
 from services.api.stream_leases import StreamLeases
 from services.api.threads import Threads
+from services.api.viewing import Viewer
 from shared.agents import Agent
 from shared.events import ThreadStatus, ThreadUpdated
 from shared.times import utc_now
@@ -161,8 +162,8 @@ async def thread_events(
     caller = request.user
     thread = await threads.reached(caller.user, thread_id, place)
     lease = await streams.open(caller.user)
-    viewer = Viewer(caller, lambda: threads.may_follow(caller.user, thread_id), lease)
-    return event_stream(thread_stream(feed, thread, after=place, viewer=viewer))
+    viewer = Viewer(caller, lambda: threads.may_follow(caller.user, thread_id))
+    return event_stream(thread_stream(feed, thread, after=place, viewer=viewer, lease=lease))
 
 
 @post(
