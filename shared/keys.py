@@ -22,6 +22,7 @@ alone in its script.
 | hw:jobs:<user>               | zset   | gateway             | gateway               | JOBS_KEPT_SECONDS behind the last one |
 | hw:streams:<user>            | zset   | gateway             | gateway               | STREAM_LEASE_SECONDS behind the last renewal |
 | hw:sockets:<user>            | zset   | gateway             | gateway               | the same |
+| hw:sessions:<user>           | zset   | gateway             | gateway               | SESSION_SECONDS behind the last use of any |
 | {hw:p}:thread:<id>:present   | zset   | gateway             | gateway               | PRESENCE_SECONDS behind the last renewal |
 | channel {hw:p}:thread:<id>   | shard channel | every append; gateways, with signals | gateways | – |
 | channel {hw:p}:cancels       | shard channel | cancel       | orchestrators         | – |
@@ -44,6 +45,7 @@ PERSISTERS: Final = "persisters"
 IDEMPOTENCY_SECONDS: Final = 24 * 3600
 TICKET_SECONDS: Final = 30
 PRESENCE_SECONDS: Final = 30.0
+SESSION_SECONDS: Final = 2 * 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +122,10 @@ def jobs_of_user(user: str) -> str:
 
 def streams_of_user(user: str) -> str:
     return f"hw:streams:{user}"
+
+
+def sessions_of_user(user: str) -> str:
+    return f"hw:sessions:{user}"
 
 
 def sockets_of_user(user: str) -> str:

@@ -14,6 +14,8 @@ from litestar.types import ASGIApp
 
 from services.api.api_docs import BEARER, assets_route, openapi_config
 from services.api.authentication import TokenVerifier, authentication_middleware
+from services.api.device_tracking import tracking
+from services.api.devices import Devices
 from services.api.feed import Feed
 from services.api.health import Health
 from services.api.job_limit import JobLimit
@@ -34,6 +36,7 @@ from services.api.routes import jobs as job_routes
 from services.api.routes import messages as message_routes
 from services.api.routes import metrics as metrics_routes
 from services.api.routes import participants as participant_routes
+from services.api.routes import presence as presence_routes
 from services.api.routes import search as search_routes
 from services.api.routes import sockets as socket_routes
 from services.api.routes import threads as thread_routes
@@ -59,6 +62,7 @@ from shared.idempotency import Claims
 from shared.presence import Presence
 from shared.quotas import Quotas
 from shared.redis_client import Redis
+from shared.sessions import Sessions
 from shared.settings import Settings
 from shared.thread_log import ThreadLog
 from shared.thread_stream import ThreadStream
@@ -95,6 +99,7 @@ def assemble(
     streams = StreamLeases(quotas, lenient, per_user=settings.streams_per_user)
     places = StreamLeases(quotas, lenient, per_user=settings.sockets_per_user, kind="sockets")
     attendances = Attendances(Presence(redis, settings.partitions), lenient)
+    devices = Devices(Sessions(redis), lenient)
     claims = Claims(redis, settings.partitions)
     threads = Threads(thread_log, hot, archive, claims)
     jobs = JobsOfUser(event_log, threads, hot, archive, history)
@@ -131,9 +136,12 @@ def assemble(
             feed,
             SocketRequests(asking, jobs, limits),
             attendances,
+            devices,
             places,
             per_process=settings.sockets_per_gateway,
         ),
+        "attendances": attendances,
+        "devices": devices,
         "ticket_desk": TicketDesk(tickets, threads, jobs),
         "streams": streams,
         "metrics": metrics,
@@ -211,6 +219,7 @@ def _application(
             *agent_routes.HANDLERS,
             *ticket_routes.HANDLERS,
             *search_routes.HANDLERS,
+            *presence_routes.HANDLERS,
             *socket_routes.HANDLERS,
         ],
         request_class=JsonRequest,
@@ -219,6 +228,7 @@ def _application(
             around(StrangerLimit, limits),
             DefineMiddleware(authentication),
             around(CallerLimit, limits),
+            tracking(provided["devices"]),
         ],
         security=BEARER,
     )

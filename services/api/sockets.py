@@ -41,6 +41,7 @@ from services.api.close_codes import (
     Close,
 )
 from services.api.cursors import event_cursor
+from services.api.devices import Devices
 from services.api.feed import Feed
 from services.api.follower import Follower
 from services.api.frames import (
@@ -48,7 +49,6 @@ from services.api.frames import (
     error_frame,
     logged_frame,
     pong_frame,
-    typing_frame,
     welcome_frame,
 )
 from services.api.jobs import JobsOfUser
@@ -57,17 +57,16 @@ from services.api.problems import BadRequest, TooManyRequests
 from services.api.socket_requests import SocketRequests, Visit, refusal_of
 from services.api.stream_leases import StreamLeases
 from services.api.threads import Threads
+from services.api.typing_notices import TypingNotices
 from services.api.viewing import WHOLE_THREAD, End, Viewer, Viewing
 from shared.cancellation import end_tasks
 from shared.codec import Record, decode_event
 from shared.errors import ArchiveUnavailable, HeadwaterError, LogUnavailable, TooManySockets
 from shared.events import MessagePosted
 from shared.presence import Member
-from shared.signals import Signal
 
 FRAMES_PER_SECOND_MAX: Final = 20  # of a client, lastingly
 FRAMES_AT_ONCE_MAX: Final = 200
-TYPING_SECONDS: Final = 1.0  # the same word again sooner than that is not told
 STOP_SECONDS_MAX: Final = 2.0
 _CLOSES: Final = {
     End.OVER: GONE,
@@ -105,12 +104,13 @@ class Sockets:
         feed: Feed,
         requests: SocketRequests,
         attendances: Attendances,
+        devices: Devices,
         leases: StreamLeases,
         *,
         per_process: int,
     ) -> None:
         self.threads, self.jobs, self.feed = threads, jobs, feed
-        self.requests, self.attendances = requests, attendances
+        self.requests, self.attendances, self.devices = requests, attendances, devices
         self._leases, self._per_process = leases, per_process
 
     async def serve(self, wire: Wire, visit: Visit, *, after: str | None) -> None:
@@ -138,7 +138,7 @@ class _Socket:
         self._resumes: list[ResumeFrame] = []
         self._replies: dict[str, str] = {}  # of jobs that are open: the ids of their answers
         self._pace = _Pace()
-        self._typing = _Typing(sockets.attendances, visit)
+        self._typing = TypingNotices(sockets.attendances, visit)
 
     async def run(self, after: int) -> None:
         """Until the client goes, or has to. Raises what is a defect, with the socket closed."""
@@ -149,8 +149,10 @@ class _Socket:
             pass
         finally:
             await end_tasks([showing], seconds_max=STOP_SECONDS_MAX)
-            await self._typing.stop()
             self._sockets.attendances.leave(self._visit.thread_id, self._member)
+            await self._typing.stop()
+        if showing.done() and not showing.cancelled():
+            showing.result()
 
     # ── what the client sends ──────────────────────────────────────────────────────────────────
 
@@ -235,6 +237,7 @@ class _Socket:
         viewing = Viewing(follower, WHOLE_THREAD, viewer)
         with viewing.until_expiry():
             while viewing.end is None:
+                await self._sockets.devices.seen(caller)
                 for record in await viewing.next():
                     await self._wire.send(logged_frame(record, await self._reply_id(record)))
                 for signal in follower.take_signals():
@@ -270,29 +273,6 @@ class _Pace:
         now = time.monotonic()
         self._full_at = max(self._full_at, now) + 1 / FRAMES_PER_SECOND_MAX
         return self._full_at - now <= FRAMES_AT_ONCE_MAX / FRAMES_PER_SECOND_MAX
-
-
-class _Typing:
-    """What others are told of a client's typing; it ends with its socket."""
-
-    __slots__ = ("_attendances", "_is_typing", "_told_at", "_visit")
-
-    def __init__(self, attendances: Attendances, visit: Visit) -> None:
-        self._attendances, self._visit = attendances, visit
-        self._is_typing, self._told_at = False, float("-inf")
-
-    async def say(self, *, is_typing: bool) -> None:
-        is_news = is_typing != self._is_typing
-        if not is_news and time.monotonic() - self._told_at < TYPING_SECONDS:
-            return
-        self._is_typing, self._told_at = is_typing, time.monotonic()
-        visit = self._visit
-        frame = typing_frame(visit.caller.user, visit.session_id, is_typing=is_typing)
-        await self._attendances.tell(visit.thread_id, Signal(visit.socket_id, frame))
-
-    async def stop(self) -> None:
-        if self._is_typing:
-            await self.say(is_typing=False)
 
 
 def _is_cancelled() -> bool:

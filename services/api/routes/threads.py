@@ -12,6 +12,7 @@ from litestar.response import Stream
 from services.api.authentication import TICKET_FOR
 from services.api.cursors import ThreadCursor
 from services.api.feed import Feed
+from services.api.jobs import JobsOfUser
 from services.api.messages import Messages
 from services.api.post_message import check_agent, idempotency_of
 from services.api.problems import BadRequest
@@ -20,7 +21,15 @@ from services.api.routes.documented import EVENT_STREAM, TICKET, refusals
 from services.api.routes.json_bodies import takes_json
 from services.api.routes.parameters import IdempotencyKey, event_place
 from services.api.routes.thread_views import ThreadViews
-from services.api.schemas import CreateThread, ReadThread, ThreadPage, ThreadView, UpdateThread
+from services.api.schemas import (
+    CancelledView,
+    CreateThread,
+    JobStatusView,
+    ReadThread,
+    ThreadPage,
+    ThreadView,
+    UpdateThread,
+)
 from services.api.sse import event_stream, thread_stream
 from services.api.stream_leases import StreamLeases
 from services.api.threads import Threads
@@ -167,6 +176,23 @@ async def thread_events(
 
 
 @post(
+    "/v1/threads/{thread_id:str}/cancel",
+    status_code=200,
+    summary="Cancel what this device has asked in a thread",
+    responses=refusals("not_found", "archive_unavailable"),
+)
+async def cancel_thread(
+    request: Request[Any, Any, Any],
+    thread_id: FromPath[str],
+    jobs: NamedDependency[SkipValidation[JobsOfUser]],
+) -> CancelledView:
+    statuses = await jobs.cancel_session(request.user, thread_id)
+    return CancelledView(
+        items=[JobStatusView(job_id=job_id, status=status) for job_id, status in statuses.items()]
+    )
+
+
+@post(
     "/v1/threads/{thread_id:str}/read",
     status_code=200,
     summary="Say that everything up to a message has been read",
@@ -191,5 +217,6 @@ HANDLERS = [
     update_thread,
     delete_thread,
     read_thread,
+    cancel_thread,
     thread_events,
 ]
