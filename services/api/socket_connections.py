@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from typing import Any, Final
 
 from uvicorn.config import Config
@@ -28,12 +29,15 @@ from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 
+from services.api import connections
 from services.api.close_codes import FLOODING, IDLE, RESTARTING, SLOW, TOO_LARGE, Close
-from services.api.connections import Patience
+from services.api.connections import Patience, watch_by_kernel
 
 PING_SECONDS: Final = 30.0
 PONG_SECONDS_MAX: Final = 30.0
 CLOSE_SECONDS_MAX: Final = 2.0  # for a client to answer a close
+SEND_BUFFER_BYTES: Final = 128 * 1024  # the kernel's; left alone, it would grow to megabytes
+KERNEL_PATIENCE: Final = 3  # times a client's, which begins when its buffer is full
 FRAMES_WAITING_MAX: Final = 64
 FRAGMENTS_MAX: Final = 1024  # of one frame
 
@@ -57,6 +61,11 @@ class SocketConnection(WebSocketsSansIOProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] -- as uvicorn's does
         super().connection_made(transport)
         self._patience = Patience(self.loop, transport, self._give_up)
+        kernel: socket.socket = transport.get_extra_info("socket")
+        kernel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        # Ours ends first, with a word: the kernel's has none.
+        patience_seconds = KERNEL_PATIENCE * connections.SEND_SECONDS_MAX
+        watch_by_kernel(kernel, unread_seconds_max=patience_seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._patience.end()
@@ -104,6 +113,7 @@ class SocketConnection(WebSocketsSansIOProtocol):
         elif self.close_timer is None:
             self.queue.put_nowait({"type": "websocket.disconnect", "code": told.code})
             self._send_close()
+            self.transport.write_eof()  # its answer, among what is dropped, is not waited for
 
     async def send(self, message: Any) -> None:
         if self.handshake_complete and self.close_sent:

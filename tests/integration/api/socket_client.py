@@ -35,7 +35,7 @@ class Socket:
         host, port = self.url.removeprefix("http://").partition("/")[0].split(":")
         made = socket.create_connection((host, int(port)))
         if self.is_stalling:
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
         made.setblocking(False)
         self.connection = await connect(
             "ws" + self.url.removeprefix("http"),
