@@ -57,7 +57,8 @@ class Socket:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self.connection.close()
+        if self.connection.close_code is None:
+            await self.connection.close()
 
     async def send(self, kind: str, **fields: Any) -> None:
         await self.send_text(json.dumps({"type": kind, **fields}))
