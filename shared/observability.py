@@ -10,12 +10,15 @@ import logging
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from shared.settings import Settings
+
+# They write down what they carry: requests, addresses, and what was said.
+CHATTY: Final = ("httpx", "aiohttp.access", "faststream", "push_response", "uvicorn.websocket")
 
 
 def _flatten_extra(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
@@ -53,7 +56,7 @@ def configure_logging(settings: Settings, *, service: str) -> None:
         )
     )
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    for chatty in ("httpx", "aiohttp.access", "faststream", "uvicorn.websocket"):
+    for chatty in CHATTY:
         logging.getLogger(chatty).setLevel(max(level, logging.WARNING))
     structlog.contextvars.bind_contextvars(service=service)
 

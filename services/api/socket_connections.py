@@ -12,6 +12,8 @@ Failures
                             case it reads on, and aborted CLOSE_SECONDS_MAX later.
     Client shows no life    A ping every PING_SECONDS, PONG_SECONDS_MAX without its answer: 4408.
     Client pings only       What answers it would fill the buffer: left out while that is full.
+    No handshake            What httptools takes for one and the library does not, such as a line
+                            of more than 8 KiB: 400.
     Frame too large         1009. The rest of it is read and dropped, so that the code arrives: who
                             closes on unread bytes resets the connection instead.
     Gateway goes            1012.
@@ -40,6 +42,7 @@ SEND_BUFFER_BYTES: Final = 128 * 1024  # the kernel's; left alone, it would grow
 KERNEL_PATIENCE: Final = 3  # times a client's, which begins when its buffer is full
 FRAMES_WAITING_MAX: Final = 64
 FRAGMENTS_MAX: Final = 1024  # of one frame
+NO_HANDSHAKE: Final = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
 class SocketConnection(WebSocketsSansIOProtocol):
@@ -78,6 +81,12 @@ class SocketConnection(WebSocketsSansIOProtocol):
     def resume_writing(self) -> None:
         self._patience.end()
         super().resume_writing()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.conn.handshake_exc is not None and not self.handshake_initiated:
+            self.transport.write(NO_HANDSHAKE)
+            self.transport.close()
 
     def shutdown(self) -> None:
         if self.handshake_complete and not self.close_sent:
