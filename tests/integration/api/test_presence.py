@@ -96,7 +96,6 @@ async def test_people_come_and_go_with_their_first_and_last_device(
             "user_joined",
             "user_left",
         ]
-    assert await present(meeting.bob, meeting.thread_id) == {} or True
 
 
 async def test_who_comes_back_at_once_was_not_away(
@@ -224,11 +223,8 @@ async def test_what_was_asked_from_no_device_is_cancelled_from_none(
     path = f"/v1/threads/{meeting.thread_id}"
     job = await meeting.alice.ok("POST", f"{path}/messages", json={"content": "hi"})
     assert await meeting.bob.ok("POST", f"{path}/cancel") == {"items": []}
-    assert (
-        await meeting.alice.ok("POST", f"{path}/cancel")
-        == {"items": [{"job_id": job["job_id"], "status": "queued"}]}
-        or True
-    )
+    cancelled = await meeting.alice.ok("POST", f"{path}/cancel")
+    assert cancelled == {"items": [{"job_id": job["job_id"], "status": "cancelled"}]}
     async with meeting.socket(meeting.alice, "desk") as desk:
         end = await desk.until("stream_end")
         assert end["job_id"] == job["job_id"]

@@ -70,45 +70,35 @@ async def test_a_question_and_its_answer(client: Client, worker: Worker, user: s
 
 
 async def test_every_event_is_a_frame_also_for_who_comes_in_the_middle(
-    client: Client, worker: Worker, user: str
+    client: Client, worker: Worker
 ) -> None:
     attempt = await worker.ask(client)
-    thread_id, reply = attempt.command.thread_id, attempt.command.reply_id
+    command, path = attempt.command, f"/v1/threads/{attempt.command.thread_id}"
     await attempt.add(MetadataAdded, metadata={"sources": ["a"]})
-    await attempt.add(ToolCall, tool_call_id="t1", name="now", arguments={"zone": "UTC"})
-    await attempt.add(ToolResult, tool_call_id="t1", name="now", content="noon")
-    await attempt.fail("model_timeout")
-    path = f"/v1/threads/{thread_id}"
-    await client.ok("PATCH", path, json={"title": "Renamed"})
-    await client.ok("PUT", f"{path}/participants/bob")
-    await client.ok("POST", f"{path}/read", json={"message_id": reply})
-    await client.ok("DELETE", f"{path}/messages/{reply}")
-    await client.ok("DELETE", path)
-    records = await worker.records(thread_id)
-    assert (await client.get(path)).status_code == 404
-    # Who is in it already sees it go; who comes behind that does not find it.
-    async with socket_of(client, thread_id, after=3) as late:
-        assert await late.end() == (4404, "not_found")
-    other = await worker.ask(client)
-    other_path = f"/v1/threads/{other.command.thread_id}"
-    async with socket_of(client, other.command.thread_id, after=3) as socket:
-        await other.add(ToolCall, tool_call_id="t1", name="now", arguments={"zone": "UTC"})
-        call = await socket.until("tool_call")
-        await other.fail("model_timeout")
-        failed = await socket.until("error")
-        end = await socket.until("stream_end")
-        await client.ok("PATCH", other_path, json={"title": "Renamed"})
-        await client.ok("PUT", f"{other_path}/participants/bob")
-        await client.ok("DELETE", other_path)
+    async with socket_of(client, command.thread_id, after=4) as socket:
+        await socket.until("system")
+        await attempt.add(ToolCall, tool_call_id="t", name="now", arguments={"zone": "UTC"})
+        await attempt.add(ToolResult, tool_call_id="t", name="now", content="noon")
+        await attempt.fail("model_timeout")
+        await client.ok("PATCH", path, json={"title": "Renamed"})
+        await client.ok("PUT", f"{path}/participants/bob")
+        await client.ok("POST", f"{path}/read", json={"message_id": command.message_id})
+        await client.ok("DELETE", f"{path}/messages/{command.message_id}")
+        await client.ok("DELETE", path)
         assert await socket.end() == (4404, "not_found")
-    assert [frame["type"] for frame in socket.logged[-3:]] == [
-        *("thread.updated", "participant.joined", "thread.deleted"),
+    assert [frame["position"] for frame in socket.logged] == [*range(5, 14)]
+    call, result, error, end, *of_thread = socket.logged
+    kinds = [call["type"], result["type"], error["type"], end["type"]]
+    assert kinds == ["tool_call", "tool_result", "error", "stream_end"]
+    assert {frame["message_id"] for frame in (call, result, error, end)} == {command.reply_id}
+    assert call["arguments"] == {"zone": "UTC"}
+    assert (error["code"], error["retryable"], end["status"]) == ("model_timeout", True, "failed")
+    assert [frame["type"] for frame in of_thread] == [
+        *("thread.updated", "participant.joined", "thread.read"),
+        *("message.deleted", "thread.deleted"),
     ]
-    assert (call["message_id"], call["arguments"]) == (other.command.reply_id, {"zone": "UTC"})
-    assert (failed["code"], failed["retryable"]) == ("model_timeout", True)
-    assert failed["message_id"] == end["message_id"] == other.command.reply_id
-    assert end["status"] == "failed"
-    assert [record.type for record in records][-1] == "thread.deleted"
+    async with socket_of(client, command.thread_id) as late:
+        assert await late.end() == (4404, "not_found")
 
 
 async def test_the_frames_are_the_events_of_the_stream(client: Client, worker: Worker) -> None:
