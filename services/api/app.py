@@ -47,7 +47,7 @@ from services.api.routes.thread_views import ThreadViews
 from services.api.search import Search
 from services.api.socket_door import SocketDoor
 from services.api.socket_requests import SocketRequests
-from services.api.sockets import Sockets
+from services.api.sockets import Company, Sockets
 from services.api.stream_leases import StreamLeases
 from services.api.threads import Threads
 from services.api.tickets import TicketDesk
@@ -76,11 +76,10 @@ class Gateway:
     app: ASGIApp
     feed: Feed
     streams: StreamLeases
-    sockets: StreamLeases
-    attendances: Attendances
+    company: Company
     health: Health
-    socket_bytes_max: int
     keys: FetchedKeys | None  # None: tokens are signed with the secret only
+    socket_bytes_max: int
 
 
 def assemble(
@@ -97,30 +96,19 @@ def assemble(
     thread_log = ThreadLog(redis, settings.partitions, idle_ttl_seconds=settings.idle_ttl_seconds)
     quotas, lenient = Quotas(redis), Lenient()
     streams = StreamLeases(quotas, lenient, per_user=settings.streams_per_user)
-    places = StreamLeases(quotas, lenient, per_user=settings.sockets_per_user, kind="sockets")
-    attendances = Attendances(Presence(redis, settings.partitions), lenient)
-    devices = Devices(Sessions(redis), lenient)
+    company = _company(settings, redis, quotas, lenient)
     claims = Claims(redis, settings.partitions)
     threads = Threads(thread_log, hot, archive, claims)
     jobs = JobsOfUser(event_log, threads, hot, archive, history)
     messages = Messages(threads, hot, archive)
     asking = Asking(
-        event_log,
-        threads,
-        JobsByKey(claims, hot, archive),
-        JobLimit(quotas, per_user=settings.jobs_per_user),
-        agents=agents,
-        queue_max=settings.queue_per_thread_max,
-        question_of=messages.question_of,
-    )
-    limits = RequestLimits(
-        quotas,
-        lenient,
-        per_user=settings.rate_limit_per_minute,
-        per_address=settings.rate_limit_per_address,
-    )
+        event_log, threads, JobsByKey(claims, hot, archive),
+        JobLimit(quotas, per_user=settings.jobs_per_user), agents=agents,
+        queue_max=settings.queue_per_thread_max, question_of=messages.question_of,
+    )  # fmt: skip
+    limits = _limits(settings, quotas, lenient)
     metrics = Metrics(
-        Backlog(redis, settings.partitions), _readings(feed, streams, places, lenient)
+        Backlog(redis, settings.partitions), _readings(feed, streams, company, lenient)
     )
     provided: dict[str, Any] = {
         "threads": threads,
@@ -130,18 +118,9 @@ def assemble(
         "search": Search(threads, hot, archive),
         "jobs": jobs,
         "feed": feed,
-        "sockets": Sockets(
-            threads,
-            jobs,
-            feed,
-            SocketRequests(asking, jobs, limits),
-            attendances,
-            devices,
-            places,
-            per_process=settings.sockets_per_gateway,
-        ),
-        "attendances": attendances,
-        "devices": devices,
+        "sockets": Sockets(threads, jobs, feed, SocketRequests(asking, jobs, limits), company),
+        "attendances": company.attendances,
+        "devices": company.devices,
         "ticket_desk": TicketDesk(tickets, threads, jobs),
         "streams": streams,
         "metrics": metrics,
@@ -151,15 +130,25 @@ def assemble(
     }
     authentication = authentication_middleware(_verifier(settings, keys), tickets)
     application = _application(settings, limits, provided, authentication)
-    return Gateway(
-        RequestContext(application, metrics),
-        feed=feed,
-        streams=streams,
-        sockets=places,
-        attendances=attendances,
-        health=health,
-        socket_bytes_max=settings.ws_message_bytes_max,
-        keys=keys,
+    app = RequestContext(application, metrics)
+    return Gateway(app, feed, streams, company, health, keys, settings.ws_message_bytes_max)
+
+
+def _company(settings: Settings, redis: Redis, quotas: Quotas, lenient: Lenient) -> Company:
+    return Company(
+        StreamLeases(quotas, lenient, per_user=settings.sockets_per_user, kind="sockets"),
+        Attendances(Presence(redis, settings.partitions), lenient),
+        Devices(Sessions(redis), lenient),
+        sockets_max=settings.sockets_per_gateway,
+    )
+
+
+def _limits(settings: Settings, quotas: Quotas, lenient: Lenient) -> RequestLimits:
+    return RequestLimits(
+        quotas,
+        lenient,
+        per_user=settings.rate_limit_per_minute,
+        per_address=settings.rate_limit_per_address,
     )
 
 
@@ -185,11 +174,11 @@ def _limits(settings: Settings, quotas: Quotas, lenient: Lenient) -> RequestLimi
 
 
 def _readings(
-    feed: Feed, streams: StreamLeases, sockets: StreamLeases, lenient: Lenient
+    feed: Feed, streams: StreamLeases, company: Company, lenient: Lenient
 ) -> dict[str, tuple[str, Callable[[], float]]]:
     return {
         "headwater_streams_open": ("Streams of clients", lambda: streams.open_count),
-        "headwater_sockets_open": ("WebSockets of clients", lambda: sockets.open_count),
+        "headwater_sockets_open": ("WebSockets of clients", lambda: company.places.open_count),
         "headwater_followers": ("Places in threads that are followed", lambda: feed.follower_count),
         "headwater_followers_behind": (
             "Of these, how many must read before they are level",

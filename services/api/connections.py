@@ -78,7 +78,7 @@ class ClientConnection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] -- as uvicorn's does
         super().connection_made(transport)
         self._patience = Patience(self.loop, transport, transport.abort)
-        watch_by_kernel(transport.get_extra_info("socket"), unread_seconds_max=SEND_SECONDS_MAX)
+        _watch_by_kernel(transport.get_extra_info("socket"))
         self._expect_request()
 
     def on_message_begin(self) -> None:
@@ -116,12 +116,12 @@ class ClientConnection(HttpToolsProtocol):
         self.transport.abort()
 
 
-def watch_by_kernel(connection: socket.socket, *, unread_seconds_max: float) -> None:
+def _watch_by_kernel(connection: socket.socket) -> None:
     """What was sent must be taken in time, and a silent connection answer to probes."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if sys.platform == "linux":
         options = {
-            socket.TCP_USER_TIMEOUT: round(unread_seconds_max * 1000),
+            socket.TCP_USER_TIMEOUT: round(SEND_SECONDS_MAX * 1000),
             socket.TCP_KEEPIDLE: PROBE_AFTER_SECONDS,
             socket.TCP_KEEPINTVL: PROBE_EVERY_SECONDS,
         }

@@ -66,8 +66,8 @@ class GatewayService:
         parts = (
             gateway.feed,
             gateway.streams,
-            gateway.sockets,
-            gateway.attendances,
+            gateway.company.places,
+            gateway.company.attendances,
             gateway.keys,
         )
         self._parts = [part for part in parts if part is not None]

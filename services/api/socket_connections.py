@@ -24,6 +24,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import sys
 from typing import Any, Final
 
 from uvicorn.config import Config
@@ -33,7 +34,7 @@ from uvicorn.server import ServerState
 
 from services.api import connections
 from services.api.close_codes import FLOODING, IDLE, RESTARTING, SLOW, TOO_LARGE, Close
-from services.api.connections import Patience, watch_by_kernel
+from services.api.connections import Patience
 
 PING_SECONDS: Final = 30.0
 PONG_SECONDS_MAX: Final = 30.0
@@ -66,9 +67,9 @@ class SocketConnection(WebSocketsSansIOProtocol):
         self._patience = Patience(self.loop, transport, self._give_up)
         kernel: socket.socket = transport.get_extra_info("socket")
         kernel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-        # Ours ends first, with a word: the kernel's has none.
-        patience_seconds = KERNEL_PATIENCE * connections.SEND_SECONDS_MAX
-        watch_by_kernel(kernel, unread_seconds_max=patience_seconds)
+        if sys.platform == "linux":  # ours ends first, with a word: the kernel's has none
+            patience_ms = round(KERNEL_PATIENCE * connections.SEND_SECONDS_MAX * 1000)
+            kernel.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, patience_ms)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._patience.end()

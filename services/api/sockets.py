@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from services.api.client_frames import (
@@ -94,6 +95,16 @@ class Wire(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Company:
+    """What the sockets of a process share, and how many of them there may be."""
+
+    places: StreamLeases
+    attendances: Attendances
+    devices: Devices
+    sockets_max: int
+
+
 class Sockets:
     """One per process: who may open a socket, and what each works with."""
 
@@ -103,24 +114,19 @@ class Sockets:
         jobs: JobsOfUser,
         feed: Feed,
         requests: SocketRequests,
-        attendances: Attendances,
-        devices: Devices,
-        leases: StreamLeases,
-        *,
-        per_process: int,
+        company: Company,
     ) -> None:
         self.threads, self.jobs, self.feed = threads, jobs, feed
-        self.requests, self.attendances, self.devices = requests, attendances, devices
-        self._leases, self._per_process = leases, per_process
+        self.requests, self.company = requests, company
 
     async def serve(self, wire: Wire, visit: Visit, *, after: str | None) -> None:
         """One socket, from its first frame to its close."""
         try:
             place = event_cursor(None, after)
             thread = await self.threads.reached(visit.caller.user, visit.thread_id, place)
-            if self._leases.open_count >= self._per_process:
+            if self.company.places.open_count >= self.company.sockets_max:
                 raise TooManySockets("This gateway holds as many sockets as it may.")
-            lease = await self._leases.open(visit.caller.user)
+            lease = await self.company.places.open(visit.caller.user)
         except (HeadwaterError, BadRequest) as error:
             told = refusal_of(error)
             await wire.close(Close(OF_PROBLEMS + told.status, told.code))
@@ -138,7 +144,7 @@ class _Socket:
         self._resumes: list[ResumeFrame] = []
         self._replies: dict[str, str] = {}  # of jobs that are open: the ids of their answers
         self._pace = _Pace()
-        self._typing = TypingNotices(sockets.attendances, visit)
+        self._typing = TypingNotices(sockets.company.attendances, visit)
 
     async def run(self, after: int) -> None:
         """Until the client goes, or has to. Raises what is a defect, with the socket closed."""
@@ -149,7 +155,7 @@ class _Socket:
             pass
         finally:
             await end_tasks([showing], seconds_max=STOP_SECONDS_MAX)
-            self._sockets.attendances.leave(self._visit.thread_id, self._member)
+            self._sockets.company.attendances.leave(self._visit.thread_id, self._member)
             await self._typing.stop()
         if showing.done() and not showing.cancelled():
             showing.result()
@@ -226,7 +232,7 @@ class _Socket:
     async def _welcome(self) -> None:
         """Signals are heard before others are met: who comes later is not missed."""
         await self._sockets.feed.subscribed(self._visit.thread_id)
-        met = await self._sockets.attendances.enter(self._visit.thread_id, self._member)
+        met = await self._sockets.company.attendances.enter(self._visit.thread_id, self._member)
         users = sorted({member.user for member in met})
         me = self._member
         await self._wire.send(welcome_frame(me.user, me.session_id, users, self._position))
@@ -237,7 +243,7 @@ class _Socket:
         viewing = Viewing(follower, WHOLE_THREAD, viewer)
         with viewing.until_expiry():
             while viewing.end is None:
-                await self._sockets.devices.seen(caller)
+                await self._sockets.company.devices.seen(caller)
                 for record in await viewing.next():
                     await self._wire.send(logged_frame(record, await self._reply_id(record)))
                 for signal in follower.take_signals():

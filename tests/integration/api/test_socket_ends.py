@@ -26,7 +26,7 @@ GONE = (4404, "not_found")
 
 async def is_over(gateway: Running) -> None:
     """Nothing is left of any socket."""
-    await eventually(lambda: gateway.gateway.sockets.open_count == 0)
+    await eventually(lambda: gateway.gateway.company.places.open_count == 0)
     await eventually(lambda: gateway.gateway.feed.follower_count == 0)
     await eventually(lambda: not any(t.get_name() == "socket.show" for t in asyncio.all_tasks()))
 
@@ -211,7 +211,7 @@ async def test_who_takes_nothing_is_told_to_come_back(
             slow.connection.transport.pause_reading()
             for _ in range(40):
                 await attempt.say(*["x" * 4000] * 5)
-            await eventually(lambda: gateway.gateway.sockets.open_count == 1)
+            await eventually(lambda: gateway.gateway.company.places.open_count == 1)
             slow.connection.transport.resume_reading()
             assert await slow.end() == (4408, "slow")
             await attempt.end()

@@ -244,7 +244,7 @@ async def test_many_clients_at_once_each_see_all(
     for socket in sockets_of_user:
         assert [frame["position"] for frame in socket.logged] == [*range(1, 15)]
     await eventually(lambda: gateway.gateway.feed.follower_count == 0)
-    await eventually(lambda: gateway.gateway.sockets.open_count == 0)
+    await eventually(lambda: gateway.gateway.company.places.open_count == 0)
 
 
 async def test_who_floods_is_sent_away(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
