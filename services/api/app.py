@@ -143,15 +143,6 @@ def _company(settings: Settings, redis: Redis, quotas: Quotas, lenient: Lenient)
     )
 
 
-def _limits(settings: Settings, quotas: Quotas, lenient: Lenient) -> RequestLimits:
-    return RequestLimits(
-        quotas,
-        lenient,
-        per_user=settings.rate_limit_per_minute,
-        per_address=settings.rate_limit_per_address,
-    )
-
-
 def _verifier(settings: Settings, keys: FetchedKeys | None) -> TokenVerifier:
     """Raises SettingsError when nothing could verify a token."""
     if settings.auth_secret is None and keys is None:
