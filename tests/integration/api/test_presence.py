@@ -167,6 +167,8 @@ async def test_typing_is_told_to_all_others(
         }
         assert await phone.until("typing") == expected
         assert await theirs.until("typing") == expected
+        await desk.send("ping")
+        await desk.until("pong")  # what it would have been told itself came before
         desk.connection.transport.abort()
         assert await theirs.until("typing") == {**expected, "is_typing": False}
         await theirs.send("typing", is_typing=True)
