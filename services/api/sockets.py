@@ -56,7 +56,7 @@ from services.api.jobs import JobsOfUser
 from services.api.presence import Attendances
 from services.api.problems import BadRequest, TooManyRequests
 from services.api.socket_requests import SocketRequests, Visit, refusal_of
-from services.api.stream_leases import StreamLeases
+from services.api.stream_leases import Lease, StreamLeases
 from services.api.threads import Threads
 from services.api.typing_notices import TypingNotices
 from services.api.viewing import WHOLE_THREAD, End, Viewer, Viewing
@@ -104,6 +104,14 @@ class Company:
     devices: Devices
     sockets_max: int
 
+    async def open(self, user: str) -> Lease:
+        """A place for one more. Raises TooManySockets."""
+        lease = await self.places.open(user)
+        if self.places.open_count > self.sockets_max:
+            self.places.close(lease)
+            raise TooManySockets("This gateway holds as many sockets as it may.")
+        return lease
+
 
 class Sockets:
     """One per process: who may open a socket, and what each works with."""
@@ -124,9 +132,7 @@ class Sockets:
         try:
             place = event_cursor(None, after)
             thread = await self.threads.reached(visit.caller.user, visit.thread_id, place)
-            if self.company.places.open_count >= self.company.sockets_max:
-                raise TooManySockets("This gateway holds as many sockets as it may.")
-            lease = await self.company.places.open(visit.caller.user)
+            lease = await self.company.open(visit.caller.user)
         except (HeadwaterError, BadRequest) as error:
             told = refusal_of(error)
             await wire.close(Close(OF_PROBLEMS + told.status, told.code))

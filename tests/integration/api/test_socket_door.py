@@ -194,10 +194,13 @@ async def test_so_many_sockets_of_a_gateway(settings: Settings, user: str) -> No
         await eventually(is_back)
 
 
-async def test_sockets_at_once_do_not_pass_a_limit(settings: Settings, user: str) -> None:
-    async with clients(settings, user, 2, sockets_per_user=3) as gateways:
+@pytest.mark.parametrize(("count", "limit"), [(2, "sockets_per_user"), (1, "sockets_per_gateway")])
+async def test_sockets_at_once_do_not_pass_a_limit(
+    settings: Settings, user: str, count: int, limit: str
+) -> None:
+    async with clients(settings, user, count, **{limit: 3}) as gateways:
         thread_id = await new_thread(gateways[0])
-        opened = [socket_of(gateways[number % 2], thread_id) for number in range(12)]
+        opened = [socket_of(gateways[number % count], thread_id) for number in range(12)]
         async with AsyncExitStack() as stack:
             await asyncio.gather(*(stack.enter_async_context(socket) for socket in opened))
             firsts = await asyncio.gather(*(socket.next() for socket in opened))
