@@ -24,7 +24,7 @@ SEED ?=
 RUN := $(VENV)/.installed-run
 DEV := $(VENV)/.installed-dev
 
-.PHONY: help up down status logs token tail replay dead-letters rebuild test faults mutations bench check fmt lock
+.PHONY: help up down status logs token tail replay transitions dead-letters rebuild test faults mutations fuzz bench check fmt lock
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -50,6 +50,9 @@ tail: $(RUN) ## Follow the events of JOB=… as they come
 replay: $(RUN) ## Play the events of JOB=… again; SPEED=2 is twice as fast
 	@$(CLUSTER) run -- $(BIN)/python -m infra.console replay '$(JOB)' --speed '$(SPEED)' $(ARGS)
 
+transitions: $(RUN) ## Show the steps of a day of JOB=…, which may be a thread or a message too
+	@$(CLUSTER) run -- $(BIN)/python -m infra.console transitions '$(JOB)'
+
 dead-letters: $(RUN) ## List what was given up on; ARGS='show ID', 'retry ID' (or --all), 'drop ID'
 	@$(CLUSTER) run -- $(BIN)/python -m infra.console dead-letters $(ARGS)
 
@@ -64,6 +67,10 @@ faults: $(DEV) ## Run the fault suite; SEED=7 repeats a run, ARGS='-k row_06' pi
 
 mutations: $(DEV) ## Take mechanisms out one by one, and see that their tests fail
 	@$(BIN)/python -m pytest -m mutations $(ARGS)
+
+fuzz: $(DEV) ## Try every call of the OpenAPI document for long; SEED=7 repeats a run, ARGS='--examples 500'
+	@$(BIN)/python -m pytest tests/hardening/test_described_surface.py --timeout 0 \
+		--examples 200 $(if $(SEED),--surface-seed '$(SEED)') $(ARGS)
 
 bench: $(DEV) ## Measure first token, cancel, tokens per second and CPU; OUT=file.json keeps it
 	@$(BIN)/python -m tests.bench $(if $(OUT),--out '$(OUT)') $(ARGS)

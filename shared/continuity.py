@@ -32,6 +32,7 @@ from shared.redis_scripts import Call, Script, run
 
 NO_ID: Final = (0, 0)
 LIFE_BYTES: Final = 8
+RECALL_SECONDS: Final = 10  # two leases, as they are by default
 
 LogId = tuple[int, int]  # milliseconds, number
 
@@ -80,8 +81,17 @@ class Continuity:
         milliseconds, number = cast("bytes", facts["last-generated-id"]).split(b"-")
         return int(milliseconds), int(number)
 
-    async def open(self, partitions: Sequence[int], life: str) -> bool:
-        """Let writers in, if the partitions still live the life in which they were restored."""
+    async def open(self, partitions: Sequence[int], life: str, *, recall: bool = False) -> bool:
+        """Let writers in, if the partitions still live the life in which they were restored.
+
+        ``recall``: what is not there may still come, from a worker that has noticed the loss.
+        """
+        if recall:
+            with translate():
+                pipeline = self._redis.pipeline(transaction=False)
+                for partition in partitions:
+                    pipeline.set(PartitionKeys(partition).recall, 1, ex=RECALL_SECONDS)
+                await pipeline.execute()
         opened = [
             await run(self._redis, Call(self._open, [self._metas[partition]], [life]))
             for partition in partitions

@@ -86,11 +86,19 @@ class HotState:
         return [job_id.decode() for job_id in (active, *waiting) if job_id]
 
     async def is_verified(self, partition: int) -> bool:
-        """Whether what Redis lost of the partition, if it lost anything, is back."""
+        """Whether what Redis lost of the partition, if it lost anything, is back.
+
+        From Postgres, and from workers: they notice within a lease and say it again.
+        """
+        if partition >= self._partitions:  # where nothing ever was
+            return True
+        keys = PartitionKeys(partition)
         with translate():
-            meta = PartitionKeys(partition).meta
-            found = await cast("Any", self._redis.hget(meta, "verified"))
-        return found == b"1" or partition >= self._partitions  # where nothing ever was
+            pipeline = cast("Any", self._redis).pipeline(transaction=False)
+            pipeline.hget(keys.meta, "verified")
+            pipeline.exists(keys.recall)
+            verified, is_recalled = await pipeline.execute()
+        return verified == b"1" and not is_recalled
 
     async def records(
         self, thread_id: str, *, after: int, count: int = READ_COUNT_MAX

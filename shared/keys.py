@@ -9,6 +9,7 @@ alone in its script.
 | {hw:p}:commands              | stream | accept, append      | orchestrators (group) | acked and deleted with `done` |
 | {hw:p}:log                   | stream | every append        | persisters (group)    | trimmed behind the slowest group |
 | {hw:p}:dead                  | stream | append, persister   | operators             | an operator retries or drops it |
+| {hw:p}:transitions           | stream | each step of a thread, message or job | operators  | a day, or TRANSITIONS_MAX newer steps (shared/states.py) |
 | {hw:p}:thread:<id>           | hash   | every append        | all                   | idle TTL, after it is archived |
 | {hw:p}:thread:<id>:events    | stream | every append        | gateway, orchestrator | idle TTL, after it is archived |
 | {hw:p}:thread:<id>:queue     | list   | accept, append      | append                | empty |
@@ -24,6 +25,7 @@ alone in its script.
 | hw:sockets:<user>            | zset   | gateway             | gateway               | the same |
 | hw:sessions:<user>           | zset   | gateway             | gateway               | SESSION_SECONDS behind the last use of any |
 | {hw:p}:thread:<id>:present   | zset   | gateway             | gateway               | PRESENCE_SECONDS behind the last renewal |
+| {hw:p}:recall                | string | restore             | gateway               | RECALL_SECONDS: what was lost may still be brought back by those who know it |
 | channel {hw:p}:thread:<id>   | shard channel | every append; gateways, with signals | gateways | – |
 | channel {hw:p}:cancels       | shard channel | cancel       | orchestrators         | – |
 | channel {hw:0}:feeds         | shard channel | nobody yet: keeps a gateway's connection subscribed | gateways | – |
@@ -71,8 +73,16 @@ class PartitionKeys:
         return f"{self.prefix}:dead"
 
     @property
+    def transitions(self) -> str:
+        return f"{self.prefix}:transitions"
+
+    @property
     def meta(self) -> str:
         return f"{self.prefix}:meta"
+
+    @property
+    def recall(self) -> str:
+        return f"{self.prefix}:recall"
 
     @property
     def feeds(self) -> str:

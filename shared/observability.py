@@ -17,8 +17,15 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from shared.settings import Settings
 
-# They write down what they carry: requests, addresses, and what was said.
-CHATTY: Final = ("httpx", "aiohttp.access", "faststream", "push_response", "uvicorn.websocket")
+# They log each call, or what it carried: the driver of Redis every event that is published.
+_CHATTY: Final = (
+    "httpx",
+    "aiohttp.access",
+    "faststream",
+    "redis",
+    "push_response",
+    "uvicorn.websocket",
+)
 
 
 def _flatten_extra(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
@@ -56,8 +63,10 @@ def configure_logging(settings: Settings, *, service: str) -> None:
         )
     )
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    for chatty in CHATTY:
+    for chatty in _CHATTY:
         logging.getLogger(chatty).setLevel(max(level, logging.WARNING))
+    # A connection that died under a statement: whoever sent it is told, and tells.
+    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
     structlog.contextvars.bind_contextvars(service=service)
 
 

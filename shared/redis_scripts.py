@@ -9,11 +9,28 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from importlib.resources import files
-from typing import Any, cast
+from typing import Any, Final, cast
 
+from shared import states
 from shared.redis_client import NoScriptError, Redis, RedisError, translate, translated_error
 
 Argument = str | bytes | int | float
+
+
+def _tables() -> str:
+    """What scripts know of shared/states.py, in Lua."""
+    kinds = (
+        f"{kind} = {{{', '.join(f'{state} = {rank}' for state, rank in chain.items())}}}"
+        for kind, chain in states.ranks().items()
+    )
+    return (
+        f"local RANKS = {{{', '.join(kinds)}}}\n"
+        f"local TRANSITIONS_SECONDS, TRANSITIONS_MAX ="
+        f" {states.TRANSITIONS_SECONDS}, {states.TRANSITIONS_MAX}"
+    )
+
+
+_TABLES: Final = _tables()
 
 
 class Script:
@@ -24,7 +41,7 @@ class Script:
         body = (folder / f"{name}.lua").read_text()
         shebang, rest = body.split("\n", 1)
         self.name = name
-        self.source = f"{shebang}\n{(folder / 'prelude.lua').read_text()}\n{rest}"
+        self.source = f"{shebang}\n{_TABLES}\n{(folder / 'prelude.lua').read_text()}\n{rest}"
         self.sha = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
 
 

@@ -12,7 +12,6 @@ from typing import Final, Literal
 from shared.keys import PartitionKeys
 from shared.redis_client import Redis
 from shared.redis_scripts import Call, Script, run
-from shared.states import THREAD_STATES
 
 THREAD_EVENTS_KEPT: Final = 2000  # of a thread in use, for those who resume without Postgres
 LOG_ENTRIES_KEPT: Final = 0  # behind the slowest group nothing is needed: Postgres has it
@@ -39,7 +38,7 @@ class Retention:
         """
         keys = PartitionKeys(partition)
         args: list[str | bytes | int | float] = [keys.prefix, kind, self._idle_ttl_seconds]
-        args += [",".join(THREAD_STATES), THREAD_EVENTS_KEPT, len(positions)]
+        args += [THREAD_EVENTS_KEPT, len(positions)]
         for thread_id, position in positions.items():
             args += (thread_id, position)
         await run(self._redis, Call(self._report, [keys.log], [*args, *finished_jobs]))

@@ -8,6 +8,7 @@ arguments.
 from __future__ import annotations
 
 import os
+import re
 import socket
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -23,6 +24,8 @@ PREFIX = "HEADWATER_"
 PARTITIONS_MAX = 256  # ids carry the partition as two hexadecimal digits
 RATE_MAX = 1_000_000  # a minute: what is left of a microsecond's precision
 SECRET_BYTES_MIN = 32  # RFC 7518 §3.2: an HS256 key is at least as long as its hash
+
+_ORIGIN = re.compile(r"https?://(?:[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 
 
 def default_consumer_name() -> str:
@@ -139,6 +142,14 @@ class Settings(BaseSettings):
     def _addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for proxy in value:
             ip_network(proxy, strict=False)  # raises ValueError, naming it
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            if not _ORIGIN.fullmatch(origin):  # what no browser sends would never match
+                raise ValueError(f"{origin!r} is no origin: one looks like https://app.example")
         return value
 
     @field_validator("auth_secret")

@@ -29,6 +29,21 @@ MESSAGE_STATES: Final[tuple[MessageState, ...]] = (
 )
 JOB_STATUSES: Final = ("queued", "running", "done", "failed", "cancelled")
 FINAL_STATUSES: Final = frozenset({"done", "failed", "cancelled"})
+TRANSITIONS_SECONDS: Final = 24 * 3600  # that every step of every machine is kept
+TRANSITIONS_MAX: Final = 100_000  # of a partition, however young: about 14 MB
+
+
+def ranks() -> dict[str, dict[str, int]]:
+    """How far each state of a thread, message and job is: a step must lead to a higher rank."""
+    last = len(JOB_STATUSES)
+    return {
+        "thread": {state: rank for rank, state in enumerate(THREAD_STATES)},
+        "message": {state: rank for rank, state in enumerate(MESSAGE_STATES)},
+        "job": {
+            status: last if status in FINAL_STATUSES else rank
+            for rank, status in enumerate(JOB_STATUSES)
+        },
+    }
 
 
 def may_advance(chain: tuple[str, ...], state: str, target: str) -> bool:

@@ -1,4 +1,4 @@
-"""The command line: `python -m infra.console tail|replay JOB`, and `dead-letters …`.
+"""The command line: `python -m infra.console tail|replay JOB`, `transitions ID`, `dead-letters …`.
 
 Exit code 1: it cannot be shown or done; 2: what was typed makes no sense.
 """
@@ -14,7 +14,7 @@ import time
 import aiohttp
 from rich.console import Console
 
-from infra.console import dead_letters
+from infra.console import dead_letters, transitions
 from infra.console.access import access_to
 from infra.console.errors import BadArguments
 from infra.console.follow import Event, Follower
@@ -56,6 +56,11 @@ def run_dead_letters(asked: argparse.Namespace, settings: Settings) -> int:
     return asyncio.run(dead_letters.act(asked, settings))
 
 
+def run_transitions(asked: argparse.Namespace, settings: Settings) -> int:
+    """Show how a thing came to be in its state. Raises HeadwaterError."""
+    return asyncio.run(transitions.show(asked.thing, settings))
+
+
 def parser() -> argparse.ArgumentParser:
     """All commands with their options."""
     top = argparse.ArgumentParser(
@@ -73,6 +78,9 @@ def parser() -> argparse.ArgumentParser:
         command.set_defaults(speed=None, run=run_show)
         if name == "replay":
             command.add_argument("--speed", type=speed, default=1.0, help="2: twice as fast")
+    steps = commands.add_parser("transitions", help="how a thread, message or job has moved")
+    transitions.add_arguments(steps)
+    steps.set_defaults(run=run_transitions)
     letters = commands.add_parser("dead-letters", help="list, show, retry or drop what is dead")
     dead_letters.add_arguments(letters)
     letters.set_defaults(run=run_dead_letters)

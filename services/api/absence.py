@@ -1,7 +1,8 @@
 """Nothing was found: because there is nothing, or because Redis has forgotten it for the moment.
 
 A thing that was accepted a moment ago may be known to Redis alone. If Redis then loses it, a
-persister may still bring it into the archive; until the partition is open again nobody can say.
+persister may still bring it into the archive, and a worker offer it again. Until the partition is
+open again, and has been for a while, nobody can say.
 """
 
 from __future__ import annotations

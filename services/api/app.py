@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from litestar import Litestar, Router
-from litestar.config.cors import CORSConfig
 from litestar.di import Provide
 from litestar.middleware import AbstractAuthenticationMiddleware, DefineMiddleware
+from litestar.plugins.pydantic import PydanticPlugin
 from litestar.types import ASGIApp
 
+from services.api.answer_fields import AnswerFields, methods_by_template
 from services.api.api_docs import BEARER, assets_route, openapi_config
 from services.api.authentication import TokenVerifier, authentication_middleware
+from services.api.cross_origin import CrossOrigin
 from services.api.device_tracking import tracking
 from services.api.devices import Devices
 from services.api.feed import Feed
@@ -130,7 +132,7 @@ def assemble(
     }
     authentication = authentication_middleware(_verifier(settings, keys), tickets)
     application = _application(settings, limits, provided, authentication)
-    app = RequestContext(application, metrics)
+    app = RequestContext(_answering(settings, application), metrics)
     return Gateway(app, feed, streams, company, health, keys, settings.ws_message_bytes_max)
 
 
@@ -212,7 +214,6 @@ def _application(
         ],
         security=BEARER,
     )
-    origins = list(settings.cors_origins)
     return Litestar(
         route_handlers=[
             of_users,
@@ -223,10 +224,16 @@ def _application(
         dependencies={name: _provide(value) for name, value in provided.items()},
         exception_handlers=HANDLERS,
         openapi_config=openapi_config(),
-        cors_config=CORSConfig(allow_origins=origins) if origins else None,
+        plugins=[PydanticPlugin(validate_strict=True)],  # 1 is no truth, and "1" no number
         request_max_body_size=BODY_BYTES_MAX,
         logging_config=None,
     )
+
+
+def _answering(settings: Settings, application: Litestar) -> ASGIApp:
+    """The application, with what every answer carries."""
+    methods = methods_by_template(application)
+    return AnswerFields(CrossOrigin(application, settings.cors_origins), methods)
 
 
 def _provide(value: Any) -> Provide:

@@ -82,7 +82,7 @@ class BadFrame(Exception):
 def read_frame(text: str) -> Frame:
     """Raises BadFrame."""
     try:
-        return _FRAME.validate_json(text)
+        return _FRAME.validate_json(text, strict=True)
     except ValidationError as error:
         raise BadFrame(_id_in(text), _told(error)) from None
 

@@ -1,4 +1,4 @@
-"""A client's connection, given up when nothing comes through it any more.
+"""A client's connection: what HTTP/1.1 forbids is refused, and who says nothing is given up.
 
     application ──▶ send() ──▶ write buffer ──▶ kernel ──▶ client
                       waits     full: watched     acknowledged, or closed
@@ -8,6 +8,9 @@ writes with it. So a client costs what its buffers hold, for as long as its conn
 that says less than a whole request costs a connection.
 
 Failures
+    Request is malformed   Answered with a problem, unless an answer is under way, and closed: what
+                           stands behind it may be half of another request. So is one with a head
+                           of more than HEAD_BYTES_MAX, before all of it has come.
     Client does not ask    From the connection, or a request's first byte, on it has
                            REQUEST_SECONDS_MAX for a whole request: aborted. An idle connection that
                            has asked before is uvicorn's to close.
@@ -21,21 +24,34 @@ Failures
 from __future__ import annotations
 
 import asyncio
+import secrets
 import socket
 import sys
 from collections.abc import Callable
-from typing import Final
+from http import HTTPStatus
+from typing import Any, Final, cast
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from services.api.answer_fields import FIELDS, NOT_KEPT
+from services.api.problems import PROBLEM_JSON, problem
 from shared.observability import get_logger
 
 SEND_SECONDS_MAX: Final = 30.0  # in which a client must take something of what waits for it
+HEAD_BYTES_MAX: Final = 32 * 1024  # of a request's line and fields
+FIELDS_MAX: Final = 100  # of a request
 REQUEST_SECONDS_MAX: Final = 30.0  # in which a request must have come with all of its body
 PROBE_AFTER_SECONDS: Final = 15  # of silence
 PROBE_EVERY_SECONDS: Final = 5
 
+MALFORMED: Final = ("malformed_request", "The request is not HTTP/1.1 as it should be.")
+TOO_LARGE: Final = ("head_too_large", "The request's line and header fields are too long.")
+
 log = get_logger()
+
+
+class _Refused(Exception):
+    """A request that the parser would let pass."""
 
 
 class Patience:
@@ -74,6 +90,11 @@ class ClientConnection(HttpToolsProtocol):
     """uvicorn's, with an end to its patience."""
 
     _request_due: asyncio.TimerHandle | None = None
+    _in_head: bool = False
+    _said_bytes: int = 0  # by a request, its body apart
+    _unread_bytes: int = 0  # that came since the parser had last something to say
+    _fields: int = 0
+    _refusal: tuple[str, str] = MALFORMED
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] -- as uvicorn's does
         super().connection_made(transport)
@@ -81,11 +102,70 @@ class ClientConnection(HttpToolsProtocol):
         _watch_by_kernel(transport.get_extra_info("socket"))
         self._expect_request()
 
+    def data_received(self, data: bytes) -> None:
+        """The parser keeps what is not complete: that must not be any amount."""
+        self._unread_bytes += len(data)
+        super().data_received(data)
+        if self._unread_bytes > HEAD_BYTES_MAX and not self.transport.is_closing():
+            self._refusal = TOO_LARGE
+            self.send_400_response("")
+
     def on_message_begin(self) -> None:
+        self._in_head, self._said_bytes, self._fields = True, 0, 0
         super().on_message_begin()
         self._expect_request()
 
+    def on_url(self, url: bytes) -> None:
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Fields behind the body are counted, and nothing else: nobody looks for them there."""
+        self._fields += 1
+        self._count(len(name) + len(value))
+        if self._in_head:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        self._check_head()
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._unread_bytes = 0
+        super().on_body(body)
+
+    def _count(self, said: int) -> None:
+        """Raises what the parser makes an error of."""
+        self._unread_bytes = 0
+        self._said_bytes += said
+        if self._said_bytes > HEAD_BYTES_MAX or self._fields > FIELDS_MAX:
+            self._refusal = TOO_LARGE
+            raise _Refused
+
+    def _check_head(self) -> None:
+        """Raises for a head that means one thing here and another thing elsewhere."""
+        names = [name for name, _ in self.headers]
+        version = cast("Any", self.parser).get_http_version()
+        if version not in ("1.0", "1.1"):
+            raise _Refused
+        if names.count(b"host") > 1 or (b"host" not in names and version == "1.1"):
+            raise _Refused  # RFC 9112 §3.2
+        is_chunked = b"transfer-encoding" in names
+        if is_chunked and (b"content-length" in names or version == "1.0"):
+            raise _Refused  # RFC 9112 §6.1: two ways to find its end
+
+    def send_400_response(self, msg: str) -> None:
+        """What cannot be understood is answered where its answer would stand, and then the end."""
+        cycle = cast("RequestResponseCycle | None", self.cycle)
+        is_free = cycle is None or cycle.response_complete
+        is_its_body = cycle is not None and cycle.more_body and not cycle.response_started
+        if is_free or (is_its_body and not self.pipeline):
+            self.transport.write(_refusal(*self._refusal))
+        self.transport.close()
+
     def on_message_complete(self) -> None:
+        self._unread_bytes = 0
         self._stop_expecting()
         super().on_message_complete()
 
@@ -114,6 +194,23 @@ class ClientConnection(HttpToolsProtocol):
     def _give_up(self) -> None:
         log.info("client does not finish its request", seconds=REQUEST_SECONDS_MAX)
         self.transport.abort()
+
+
+def _refusal(code: str, detail: str) -> bytes:
+    """A problem on the wire, from before there is a request."""
+    answer = problem(code, detail)
+    status = HTTPStatus(answer.status_code)
+    fields = {
+        b"content-type": PROBLEM_JSON.encode(),
+        b"content-length": b"%d" % len(answer.content),
+        b"connection": b"close",
+        b"x-request-id": secrets.token_hex(8).encode(),
+        **FIELDS,
+        **dict([NOT_KEPT]),
+    }
+    head = b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode())
+    lines = b"".join(b"%b: %b\r\n" % field for field in fields.items())
+    return head + lines + b"\r\n" + answer.content
 
 
 def _watch_by_kernel(connection: socket.socket) -> None:

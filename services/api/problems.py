@@ -43,6 +43,7 @@ log = get_logger()
 
 CODES: Final = {
     "invalid_request": 400,
+    "malformed_request": 400,
     "bad_cursor": 400,
     "cursor_ahead": 400,
     "bad_idempotency_key": 400,
@@ -65,6 +66,7 @@ CODES: Final = {
     "too_many_jobs": 429,
     "too_many_sockets": 429,
     "too_many_streams": 429,
+    "head_too_large": 431,
     "internal_error": 500,
     "log_unavailable": 503,
     "archive_unavailable": 503,

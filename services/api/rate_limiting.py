@@ -47,8 +47,8 @@ class CallerLimit:
         self._app, self._limits = app, limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        caller = cast("Caller", scope["user"])
-        standings = await self._limits.count(user=caller.user, host=_host(scope))
+        caller = cast("Caller | None", dict(scope).get("user"))  # OPTIONS is answered to everybody
+        standings = await self._limits.count(user=caller and caller.user, host=_host(scope))
         _refuse_over(standings)
         if not standings:
             await self._app(scope, receive, send)

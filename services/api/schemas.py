@@ -6,8 +6,15 @@ import json
 import math
 from typing import Annotated, Any, Final, Literal, Self, cast
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    model_validator,
+)
 
+from services.api.described_json import INTEGER_MAX, NO_NUL, DescribedAsJson, given
 from shared.commands import OnBusy
 from shared.events import ThreadStatus, Usage
 
@@ -15,7 +22,6 @@ MESSAGE_CHARS_MAX: Final = 65_536
 TITLE_CHARS_MAX: Final = 256
 METADATA_BYTES_MAX: Final = 16 * 1024  # as JSON
 METADATA_DEPTH_MAX: Final = 16
-INTEGER_MAX: Final = 2**53  # RFC 7493 §2.2: beyond it, readers disagree
 
 
 def _clean(text: str) -> str:
@@ -55,10 +61,18 @@ def _check(value: object, depth: int) -> None:
             pass
 
 
-Text = Annotated[str, Field(min_length=1, max_length=MESSAGE_CHARS_MAX), AfterValidator(_clean)]
-Title = Annotated[str, Field(min_length=1, max_length=TITLE_CHARS_MAX), AfterValidator(_clean)]
+Text = Annotated[
+    str,
+    Field(min_length=1, max_length=MESSAGE_CHARS_MAX, json_schema_extra=NO_NUL),
+    AfterValidator(_clean),
+]
+Title = Annotated[
+    str,
+    Field(min_length=1, max_length=TITLE_CHARS_MAX, json_schema_extra=NO_NUL),
+    AfterValidator(_clean),
+]
 AgentName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$")]
-Metadata = Annotated[dict[str, Any], AfterValidator(_small)]
+Metadata = Annotated[dict[str, Any], AfterValidator(_small), DescribedAsJson()]
 
 
 class Body(BaseModel):
@@ -75,6 +89,10 @@ class CreateThread(Body):
 
 class UpdateThread(Body):
     """At least one field; what is absent stays."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"anyOf": [given("title"), given("metadata"), given("status")]}
+    )
 
     title: Title | None = None
     metadata: Metadata | None = None
@@ -96,9 +114,7 @@ class PostMessage(_Question):
     """A message; with `replaces` one in the place of an earlier one, or, without content, the same
     once more."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"anyOf": [{"required": ["content"]}, {"required": ["replaces"]}]}
-    )
+    model_config = ConfigDict(json_schema_extra={"anyOf": [given("content"), given("replaces")]})
 
     content: Text | None = None
     replaces: str | None = Field(None, max_length=64)
@@ -117,6 +133,8 @@ class CreateJob(_Question):
 
 class CreateTicket(Body):
     """Names one thing: a thread or a job."""
+
+    model_config = ConfigDict(json_schema_extra={"oneOf": [given("thread_id"), given("job_id")]})
 
     thread_id: str | None = Field(None, max_length=64)
     job_id: str | None = Field(None, max_length=64)
@@ -241,32 +259,6 @@ class JobStatusView(View):
     status: str
 
 
-class CancelledView(View):
-    """The jobs that were asked to stop, with their statuses now."""
-
-    items: list[JobStatusView]
-
-
-class PresentView(View):
-    """A user who has a socket open in a thread, and from which devices."""
-
-    user: str
-    session_ids: list[str]
-
-
-class PresencePage(View):
-    items: list[PresentView]
-
-
-class SessionView(View):
-    session_id: str
-    used_at: str
-
-
-class SessionPage(View):
-    items: list[SessionView]
-
-
 class TicketView(View):
     ticket: str
     expires_in: int = Field(description="seconds")
@@ -280,6 +272,15 @@ class AgentView(View):
 
 class AgentPage(View):
     items: list[AgentView]
+
+
+class StreamEvent(View):
+    """One of Server-Sent Events; ``data`` is a line of JSON, as docs/protocol.md describes it."""
+
+    id: str | None = Field(None, description="the cursor to resume at; without it there is none")
+    event: str
+    data: str
+    retry: int | None = None
 
 
 class EventPage(View):

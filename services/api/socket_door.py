@@ -8,19 +8,17 @@ refused is answered like any other request: with a status and a problem.
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any, Final
+from typing import Any
 
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.api.problems import ForeignOrigin, problem_of
 
-ANY: Final = "*"
-
 
 class SocketDoor:
     def __init__(self, app: ASGIApp, origins: Collection[str]) -> None:
         self._app = app
-        self._origins = {origin.lower().encode() for origin in origins}
+        self._origins = {origin.encode() for origin in origins}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "websocket":
@@ -43,9 +41,8 @@ class SocketDoor:
 
     def _check_origin(self, scope: Scope) -> None:
         """Raises ForeignOrigin."""
-        given = [value.lower() for name, value in scope["headers"] if name == b"origin"]
-        is_listed = ANY.encode() in self._origins or self._origins.issuperset(given)
-        if not is_listed or len(given) > 1:
+        given = [value for name, value in scope["headers"] if name == b"origin"]
+        if len(given) > 1 or not self._origins.issuperset(given):
             raise ForeignOrigin("Pages of this origin may not open sockets here.")
 
 

@@ -56,6 +56,7 @@ LOOK_SECONDS: Final = 0.25
 LOOKS_PER_RECONCILIATION: Final = 60
 SLACK_SECONDS: Final = 10
 LOCK_KEY: Final = 0x726573746F7265  # "restore"
+KNOWS_ANYTHING = text("SELECT EXISTS (SELECT FROM events)")  # it is not a new deployment
 TRY_LOCK = text(f"SELECT pg_try_advisory_xact_lock({LOCK_KEY})")
 
 log = get_logger()
@@ -105,7 +106,8 @@ class Restore:
                 return
             found = await self._threads_of(archive, set(closed))
             restored = [await self._thread(archive, thread_id) for thread_id in found]
-            opened = await self._continuity.open(closed, life)
+            recall = bool(await archive.scalar(KNOWS_ANYTHING))
+            opened = await self._continuity.open(closed, life, recall=recall)
         events, jobs = (sum(counts) for counts in zip((0, 0), *restored, strict=True))
         log.warning(
             "partitions restored", partitions=closed, opened=opened, threads=len(found),

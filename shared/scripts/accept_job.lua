@@ -22,7 +22,7 @@ if redis.call('EXISTS', job) == 1 then
   return {'ACCEPTED', a.job_id, a.message_id, a.thread_id, a.trace_id}
 end
 if not a.room then return {'NO_ROOM'} end  -- a repeat adds no job, and is answered all the same
-local t = redis.call('HMGET', thread, 'owner', 'state', 'position', 'seq', 'active', 'participants')
+local t = redis.call('HMGET', thread, 'owner', 'state', 'position', 'seq', 'active', 'participants', 'moving')
 local owner, state, active = t[1], t[2], t[5]
 local position, seq = tonumber(t[3] or 0), tonumber(t[4] or 0)
 if not owner and ARGV[4] == '' then return {'NO_THREAD'} end
@@ -38,17 +38,20 @@ local lines = {}
 if not owner then
   owner = a.user
   position, seq = position + 1, seq + 1
+  moves(a.prefix, 'thread', a.thread_id, '', a.thread_id, 'CREATING', 'PENDING', a.user)
   redis.call('HSET', thread, 'owner', owner, 'state', 'PENDING', 'status', 'active', 'created_at', a.at,
     'title', a.title, 'agent', a.agent, 'metadata', a.metadata, 'participants', '')
   lines[1] = append(events, log, a.thread_id, position, a.thread_id, seq, 'thread.created', ARGV[4])
 end
 position, seq = position + 1, seq + 1
 lines[#lines + 1] = append(events, log, a.thread_id, position, a.thread_id, seq, 'message.posted', ARGV[2])
-redis.call('HSET', thread, 'position', position, 'seq', seq)
+redis.call('HSET', thread, 'position', position, 'seq', seq,
+  'moving', said(a.prefix, a.thread_id, t[7], position, a.job_id, a.message_id, a.user))
 mark_dirty(a.prefix, thread, a.thread_id, position, a.at)
 redis.call('PERSIST', thread)
 redis.call('PERSIST', events)
 
+record(a.prefix, a.thread_id, '', a.job_id, '', 'queued', a.user)
 redis.call('HSET', job, 'thread', a.thread_id, 'owner', a.user, 'status', 'queued', 'attempt', 0, 'seq', 0,
   'first', position, 'reply', a.reply_id, 'agent', a.agent, 'trace', a.trace_id, 'created_at', a.at)
 if not active then

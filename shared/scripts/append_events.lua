@@ -46,7 +46,7 @@ if ARGV[8] ~= '' then
     redis.call('XADD', KEYS[7], '*', 'kind', 'job', 'j', job_id, 'h', thread_id, 'reason', ARGV[9], 'at', ARGV[7])
   end
   mark_dirty(ARGV[1], thread, thread_id, position, ARGV[7])
-  finish({prefix = ARGV[1], group = ARGV[2], thread = thread, queue = queue, commands = commands, job = job},
+  finish({prefix = ARGV[1], group = ARGV[2], thread = thread, queue = queue, commands = commands, job = job, position = position},
     job_id, ARGV[8], ARGV[7], ARGV[#ARGV])
 end
 redis.call('SPUBLISH', thread, table.concat(lines, '\n'))

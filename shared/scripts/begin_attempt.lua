@@ -21,7 +21,7 @@ local thread, events, log, commands, job = KEYS[1], KEYS[2], KEYS[3], KEYS[4], K
 local group, consumer, entry, owner = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local job_id, thread_id = ARGV[6], ARGV[7]
 
-local j = redis.call('HMGET', job, 'status', 'attempt', 'seq', 'first', 'cancel', 'entry', 'begun_by', 'started_at', 'owner_token', 'handovers')
+local j = redis.call('HMGET', job, 'status', 'attempt', 'seq', 'first', 'cancel', 'entry', 'begun_by', 'started_at', 'owner_token', 'handovers', 'reply')
 local status = j[1]
 if not status then return {'UNKNOWN'} end
 if (status ~= 'queued' and status ~= 'running') or j[6] ~= entry then
@@ -49,7 +49,13 @@ attempt, seq = attempt + 1, seq + 1
 local position = redis.call('HINCRBY', thread, 'position', 1)
 local data = '{"type":"started","job_id":"' .. job_id .. '","seq":' .. seq .. ',"attempt":' .. attempt .. ARGV[9]
 local line = append(events, log, thread_id, position, job_id, seq, 'started', data)
-redis.call('HSET', job, 'status', 'running', 'attempt', attempt, 'seq', seq, 'begun_by', owner)
+local prefix = string.match(commands, '^{[^}]*}')
+if not moves(prefix, 'job', thread_id, '', job_id, status, 'running', consumer) then
+  record(prefix, thread_id, '', job_id, 'running', 'running', consumer)  -- another attempt
+else
+  record(prefix, thread_id, job_id, j[11], '', 'COMPOSING', consumer)
+end
+redis.call('HSET', job, 'status', 'running', 'attempt', attempt, 'seq', seq, 'begun_by', owner, 'worker', consumer)
 redis.call('HSETNX', job, 'started_at', ARGV[8])
 redis.call('SPUBLISH', thread, line)
 return {'BEGUN', attempt, seq, first, handovers, ''}

@@ -43,7 +43,7 @@ local function end_waiting(job_id)
   position = position + 1
   lines[#lines + 1] = append(events, log, a.thread_id, position, job_id, 1, 'done', done)
   redis.call('HSET', job, 'seq', 1)
-  finish({prefix = a.prefix, group = a.group, thread = thread, queue = queue, commands = commands, job = job},
+  finish({prefix = a.prefix, group = a.group, thread = thread, queue = queue, commands = commands, job = job, position = position, by = a.user},
     job_id, 'cancelled', a.at, done)
 end
 for field, value in pairs(a.set) do redis.call('HSET', thread, field, value) end
@@ -63,7 +63,9 @@ elseif a.type == 'thread.read' then
   if a.upto <= tonumber(redis.call('HGET', thread, mark) or 0) then return {'CHANGED'} end
   redis.call('HSET', thread, mark, a.upto)
 elseif a.type == 'thread.deleted' then
-  redis.call('HSET', thread, 'state', 'DELETING')
+  if moves(a.prefix, 'thread', a.thread_id, '', a.thread_id, t[2], 'DELETING', a.user) then
+    redis.call('HSET', thread, 'state', 'DELETING')
+  end
   for _, job_id in ipairs(redis.call('LRANGE', queue, 0, -1)) do end_waiting(job_id) end
   if t[5] then flag_cancel(job_key(a.prefix, t[5]), t[5], a.cancels) end
 elseif a.type == 'message.deleted' then
@@ -74,6 +76,9 @@ elseif a.type == 'message.deleted' then
 end
 position, seq = position + 1, seq + 1
 lines[#lines + 1] = append(events, log, a.thread_id, position, a.thread_id, seq, a.type, ARGV[2])
+if a.type == 'message.deleted' then
+  unsay(a.prefix, thread, a.thread_id, position, a.job_id, cjson.decode(ARGV[2]).message_id, a.user)
+end
 redis.call('HSET', thread, 'position', position, 'seq', seq, 'requests',
   string.sub(a.request_id .. requests, 1, REQUESTS * #a.request_id))
 -- Who reads or tidies up does not move a thread to the front; a job that ended does.

@@ -16,6 +16,7 @@ local thread = KEYS[1]
 local created_at = redis.call('HGET', thread, 'created_at')
 if created_at then return {'CREATED', created_at} end
 
+moves(a.prefix, 'thread', a.thread_id, '', a.thread_id, 'CREATING', 'PENDING', a.user)
 redis.call('HSET', thread, 'owner', a.user, 'state', 'PENDING', 'status', 'active', 'position', 1, 'seq', 1,
   'created_at', a.at, 'title', a.title, 'agent', a.agent, 'metadata', a.metadata, 'participants', '')
 mark_dirty(a.prefix, thread, a.thread_id, 1, a.at)

@@ -25,7 +25,7 @@ local done = unbegun_done(job_id, j[2], at)
 local line = append(events, log, thread_id, position, job_id, 1, 'done', done)
 redis.call('HSET', job, 'seq', 1)
 mark_dirty(ARGV[1], thread, thread_id, position, at)
-finish({prefix = ARGV[1], group = ARGV[2], thread = thread, queue = queue, commands = commands, job = job},
+finish({prefix = ARGV[1], group = ARGV[2], thread = thread, queue = queue, commands = commands, job = job, position = position, by = 'cancel'},
   job_id, 'cancelled', at, done)
 redis.call('SPUBLISH', thread, line)
 return 'cancelled'

@@ -30,7 +30,7 @@ if redis.call('EXISTS', thread) == 0 or position > before then
 end
 
 local jobs = 0
-local k = {prefix = a.prefix, group = a.group, thread = thread, queue = queue, commands = commands}
+local k = {prefix = a.prefix, group = a.group, thread = thread, queue = queue, commands = commands, restored = true}
 for _, j in ipairs(a.jobs) do
   k.job = job_key(a.prefix, j.job_id)
   local known = redis.call('HMGET', k.job, 'status', 'seq', 'attempt', 'entry')
@@ -38,6 +38,8 @@ for _, j in ipairs(a.jobs) do
   if behind then
     jobs = jobs + 1
     if not status or tonumber(known[3]) < j.facts.attempt then redis.call('HSET', k.job, 'owner_token', '') end
+    j.facts.attempt = math.max(j.facts.attempt, tonumber(known[3] or 0))  -- its beginning may not be archived
+    moves(a.prefix, 'job', a.thread_id, '', j.job_id, status, j.facts.status, 'restored')
     for field, value in pairs(j.facts) do redis.call('HSET', k.job, field, value) end
     if j.done then finish(k, j.job_id, j.facts.status, j.facts.finished_at, j.done) end
     status = j.facts.status

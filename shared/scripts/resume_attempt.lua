@@ -20,9 +20,11 @@ local j = redis.call('HMGET', job, 'status', 'attempt', 'seq', 'owner_token')
 local status, last = j[1], tonumber(j[3])
 if not status then return {'UNKNOWN', 0} end
 if status ~= 'queued' and status ~= 'running' then return {'FENCED', last} end
+local function run() moves(string.match(KEYS[4], '^{[^}]*}'), 'job', thread_id, '', job_id, status, 'running', 'resumed') end
 if tonumber(j[2]) == attempt then
   if j[4] == ARGV[4] then return {'RESUMED', last} end  -- sent again
   if j[4] ~= '' then return {'FENCED', last} end
+  run()
   redis.call('HSET', job, 'owner_token', ARGV[4], 'status', 'running')
   return {'RESUMED', last}
 end
@@ -30,6 +32,7 @@ if tonumber(j[2]) ~= attempt - 1 or last ~= seq - 1 then return {'FENCED', last}
 
 local position = redis.call('HINCRBY', thread, 'position', 1)
 local line = append(events, log, thread_id, position, job_id, seq, 'started', ARGV[6])
+run()
 redis.call('HSET', job, 'status', 'running', 'attempt', attempt, 'seq', seq, 'owner_token', ARGV[4], 'begun_by', ARGV[4])
 redis.call('SPUBLISH', thread, line)
 return {'RESUMED', seq}

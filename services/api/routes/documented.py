@@ -11,14 +11,14 @@ from litestar.openapi import ResponseSpec
 from litestar.openapi.spec import (
     OpenAPIMediaType,
     OpenAPIResponse,
-    OpenAPIType,
     Operation,
-    Schema,
+    Reference,
 )
 from pydantic import Field
 
+from services.api.document import REFERENCE
 from services.api.problems import CODES, PROBLEM_JSON
-from services.api.schemas import View
+from services.api.schemas import StreamEvent, View
 from services.api.sse import MEDIA_TYPE
 
 _EVERYWHERE: Final = (
@@ -52,7 +52,7 @@ class Problem(View):
 TICKET: Final = [{"ticket": list[str]()}]  # instead of a token
 
 EVENT_STREAM: Final = ResponseSpec(
-    str,
+    StreamEvent,
     media_type=MEDIA_TYPE,
     generate_examples=False,
     description="Server-Sent Events: `id` is the cursor to resume at, `data` one line of JSON",
@@ -75,6 +75,9 @@ def refusals(*codes: str, body: bool = False) -> dict[int, ResponseSpec]:
     }
 
 
+_ONE_EVENT: Final = Reference(REFERENCE.format(model=StreamEvent.__name__))
+
+
 @dataclass
 class PageOrStream(Operation):
     """Answers with a page of JSON, or with the stream itself."""
@@ -82,4 +85,4 @@ class PageOrStream(Operation):
     def __post_init__(self) -> None:
         answer = (self.responses or {})["200"]
         if isinstance(answer, OpenAPIResponse) and answer.content is not None:
-            answer.content[MEDIA_TYPE] = OpenAPIMediaType(Schema(type=OpenAPIType.STRING))
+            answer.content[MEDIA_TYPE] = OpenAPIMediaType(_ONE_EVENT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from email.message import Message
 from typing import Any
 
 from litestar import Request
@@ -18,9 +19,13 @@ class UnsupportedMediaType(ClientException):
 
 def takes_json(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
     """A guard. Raises UnsupportedMediaType for a body that says to be something else."""
-    media_type = connection.headers.get("content-type", "application/json")
-    if media_type.partition(";")[0].strip().lower() != "application/json":
-        raise UnsupportedMediaType("The body must be application/json.")
+    said = Message()
+    said["content-type"] = connection.headers.get("content-type", "application/json")
+    is_json = said.get_content_type() == "application/json"
+    if not is_json or (said.get_content_charset() or "utf-8") not in ("utf-8", "us-ascii"):
+        raise UnsupportedMediaType("The body must be application/json, in UTF-8.")
+    if connection.headers.get("content-encoding", "identity").lower() != "identity":
+        raise UnsupportedMediaType("The body must not be compressed.")
 
 
 class JsonRequest(Request[Any, Any, Any]):

@@ -8,10 +8,10 @@ from litestar import Request, get
 from litestar.di import NamedDependency
 from litestar.params import FromPath, SkipValidation
 
+from services.api.device_views import PresencePage, PresentView, SessionPage, SessionView
 from services.api.devices import Devices
 from services.api.presence import Attendances
 from services.api.routes.documented import refusals
-from services.api.schemas import PresencePage, PresentView, SessionPage, SessionView
 from services.api.threads import Threads
 from shared.times import rfc3339
 

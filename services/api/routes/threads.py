@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final, cast, get_args
 
 from litestar import Request, Response, delete, get, patch, post
 from litestar.di import NamedDependency, Provide
@@ -11,6 +11,7 @@ from litestar.response import Stream
 
 from services.api.authentication import TICKET_FOR
 from services.api.cursors import ThreadCursor
+from services.api.device_views import CancelledView
 from services.api.feed import Feed
 from services.api.jobs import JobsOfUser
 from services.api.messages import Messages
@@ -22,7 +23,6 @@ from services.api.routes.json_bodies import takes_json
 from services.api.routes.parameters import IdempotencyKey, event_place
 from services.api.routes.thread_views import ThreadViews
 from services.api.schemas import (
-    CancelledView,
     CreateThread,
     JobStatusView,
     ReadThread,
@@ -39,15 +39,19 @@ from shared.events import ThreadStatus, ThreadUpdated
 from shared.times import utc_now
 
 Limit = Annotated[int, QueryParameter(ge=1, le=100)]
+_STATUSES: Final = list(get_args(ThreadStatus))
 
 
 async def thread_query(
-    status: Annotated[ThreadStatus | None, QueryParameter()] = None,
+    status: Annotated[str | None, QueryParameter(schema_extra={"enum": _STATUSES})] = None,
     agent: Annotated[str | None, QueryParameter(pattern=r"^[A-Za-z0-9._-]{1,64}$")] = None,
     cursor: Annotated[str | None, QueryParameter(description="`next_cursor` of a page")] = None,
     limit: Limit = 20,
 ) -> ThreadQuery:
-    return ThreadQuery(limit, status, agent, ThreadCursor.decode(cursor) if cursor else None)
+    if status not in (None, *_STATUSES):  # the framework would read `null` as no status at all
+        raise BadRequest("invalid_request", "`status` is not one of those that a thread can have.")
+    place = ThreadCursor.decode(cursor) if cursor else None
+    return ThreadQuery(limit, cast("ThreadStatus | None", status), agent, place)
 
 
 @post(

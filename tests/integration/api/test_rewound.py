@@ -193,6 +193,15 @@ async def test_what_nobody_knows_for_the_moment_is_not_denied(
         assert await client.problem("GET", path) == (404, "not_found")
 
 
+async def test_nor_while_a_worker_may_offer_it_again(client: Client, worker: Worker) -> None:
+    thread_id = new_thread_id()
+    recall = worker.keys(thread_id).recall
+    await worker.redis.set(recall, 1)
+    assert await client.problem("GET", f"/v1/threads/{thread_id}") == (503, "log_unavailable")
+    await worker.redis.delete(recall)
+    assert await client.problem("GET", f"/v1/threads/{thread_id}") == (404, "not_found")
+
+
 async def repeat(attempt: Attempt, lost: list[Record]) -> None:
     """What a worker does with its buffer: say again what Redis no longer knows."""
     numbered = [NumberedEvent(record.seq, record.type, record.data) for record in lost]

@@ -55,7 +55,7 @@ async def test_pages_are_let_in_by_list(settings: Settings, user: str) -> None:
             socket.origin = origin
             return socket
 
-        for origin in (None, PAGE, PAGE.upper(), "http://localhost:3000"):
+        for origin in (None, PAGE, "http://localhost:3000"):
             assert await is_let_in(page(origin))
         for origin in ("https://evil.example", "null", f"{PAGE}.evil", "http://chat.example", ""):
             assert await turned_away(page(origin)) == (403, "foreign_origin"), origin
@@ -69,13 +69,6 @@ async def test_a_foreign_page_costs_no_ticket(settings: Settings, user: str) -> 
         socket.headers, socket.origin = {}, "https://evil.example"
         assert await turned_away(socket) == (403, "foreign_origin")
         socket.origin = PAGE
-        assert await is_let_in(socket)
-
-
-async def test_any_page_where_any_may_call(settings: Settings, user: str) -> None:
-    async with clients(settings, user, cors_origins=("*",)) as (client,):
-        socket = socket_of(client, await new_thread(client))
-        socket.origin = "https://anywhere.example"
         assert await is_let_in(socket)
 
 

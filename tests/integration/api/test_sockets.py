@@ -153,6 +153,8 @@ async def test_one_id_asks_once_over_either_way(client: Client, worker: Worker) 
         ('{"type":"unheard-of","id":"u"}', "u"),
         ('{"id":"n"}', "n"),
         ('{"type":"typing"}', None),
+        ('{"type":"typing","is_typing":1}', None),
+        ('{"type":"resume","after":"1"}', None),
         ('{"type":"resume","after":-1}', None),
         ('{"type":"cancel","job_id":7}', None),
         ('{"type":"file","file_id":"f"}', None),

@@ -269,7 +269,7 @@ MUTATIONS: dict[str, list[tuple[str, str, Guard]]] = {
             retention.test_a_late_report_takes_nothing_back,
         ),
         (
-            "if rank[target] > rank[state] then",
+            "if moves(prefix, 'thread', thread_id, '', thread_id, state, target, 'persister') then",
             "if true then",
             retention.test_the_states_follow_the_persister,
         ),

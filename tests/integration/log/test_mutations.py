@@ -14,6 +14,7 @@ from shared.redis_client import RedisError
 from tests.integration.log.conftest import Calls
 from tests.integration.log.continuity_mutations import CONTINUITY, GATES
 from tests.integration.log.mutations import MUTATIONS, Guard
+from tests.integration.log.transition_mutations import TRANSITION_MUTATIONS
 from tests.support.log_server import ChannelEar, LogServer, RepeatingRedis
 from tests.support.servers import Server
 
@@ -51,7 +52,12 @@ def edit_script(name: str, old: str, new: str, *, folder: Path) -> None:
     ("server", "guard"),
     [
         pytest.param((script, old, new), guard, id=f"{script}-{number}-{guard.__name__}")
-        for script, edits in (*MUTATIONS.items(), *GATES.items(), *CONTINUITY.items())
+        for script, edits in (
+            *MUTATIONS.items(),
+            *GATES.items(),
+            *CONTINUITY.items(),
+            *TRANSITION_MUTATIONS.items(),
+        )
         for number, (old, new, guard) in enumerate(edits, start=1)
     ],
     indirect=["server"],

@@ -31,6 +31,7 @@ async def test_keys(redis: RepeatingRedis, partition: int, name: str) -> None:
         "events_key(thread_key(ARGV[1], ARGV[2]))": keys.thread_events(name),
         "dirty_key(ARGV[1], ARGV[2])": keys.dirty(name),
         "dead_key(ARGV[1])": keys.dead,
+        "transitions_key(ARGV[1])": keys.transitions,
     }
     made = await ask(redis, f"{{{', '.join(same)}}}", keys.prefix, name)
     assert [key.decode() for key in made] == list(same.values())
@@ -38,7 +39,7 @@ async def test_keys(redis: RepeatingRedis, partition: int, name: str) -> None:
 
 def test_every_key_of_a_partition_is_in_one_slot() -> None:
     keys = PartitionKeys(3)
-    names = [keys.commands, keys.log, keys.dead, keys.meta, keys.cancels]
+    names = [keys.commands, keys.log, keys.dead, keys.meta, keys.cancels, keys.transitions]
     names += [keys.thread("{a}"), keys.thread_events("{a}"), keys.thread_queue("{a}")]
     names += [keys.job("{a}"), keys.dirty("{a}"), keys.idempotency("{a}", "{b}")]
     assert len(set(names)) == len(names)

@@ -22,8 +22,8 @@ from tests.integration.persister.writer import PARTITIONS, TTL_SECONDS, Writer
 # Not the same afterwards. Of a thread: how far its lists and its processing had been told, which a
 # restored one says of its last event, and which changes were sent lately. Of a job: where its
 # command is, and whose it is, which a worker must prove.
-OF_A_THREAD = {b"changed", b"processing", b"requests"}
-OF_A_JOB = {b"entry", b"owner_token", b"begun_by"}
+OF_A_THREAD = {b"changed", b"moving", b"processing", b"requests"}
+OF_A_JOB = {b"entry", b"owner_token", b"begun_by", b"worker"}
 
 Image = dict[str, dict[str, Any]]
 

@@ -8,9 +8,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.orchestrator.last_words import text_of_attempt
 from shared.archive import Archive
-from shared.continuity import Continuity
+from shared.continuity import RECALL_SECONDS, Continuity
 from shared.errors import LogUnavailable
 from shared.hot_state import HotState
+from shared.keys import PartitionKeys
 from shared.redis_client import Redis
 from shared.settings import Settings
 from shared.thread_log import ThreadLog
@@ -36,6 +37,22 @@ async def emptied(writer: Writer, engine: AsyncEngine) -> None:
         await writer.ask()
     await restore_with(engine, writer.redis).closed_partitions()
     assert await Continuity(writer.redis, PARTITIONS).closed() == []
+
+
+async def test_what_is_not_there_may_still_come_for_a_while(
+    writer: Writer, engine: AsyncEngine
+) -> None:
+    """From a worker; not in a deployment that is new."""
+    hot = HotState(writer.redis, PARTITIONS)
+    await writer.redis.flushall()
+    await restore_with(engine, writer.redis).closed_partitions()
+    partitions = range(PARTITIONS)
+    assert all([await hot.is_verified(partition) for partition in partitions])
+    await writer.ask()
+    await emptied(writer, engine)
+    assert not any([await hot.is_verified(partition) for partition in partitions])
+    for partition in partitions:
+        assert 0 < await writer.redis.pttl(PartitionKeys(partition).recall) <= 1000 * RECALL_SECONDS
 
 
 async def test_a_job_that_ran_goes_on_above_what_is_archived(

@@ -19,6 +19,7 @@ from tests.integration.persister import test_forgotten_jobs as forgotten
 from tests.integration.persister import test_restore as restoring
 from tests.integration.persister import test_restore_changes as changes
 from tests.integration.persister import test_restore_emptied as emptied
+from tests.integration.persister import test_torn_threads as torn
 from tests.integration.persister.writer import Writer
 from tests.support.servers import Server
 
@@ -95,6 +96,11 @@ MUTATIONS: list[Mutation] = [
         "if a.thread.state == 'DELETED' or j.is_unwanted then",
         "if a.thread.state == 'DELETED' then",
         changes.test_a_job_whose_message_was_deleted_is_flagged_again,
+    ),
+    (
+        "j.facts.attempt = math.max(j.facts.attempt, tonumber(known[3] or 0))",
+        "",
+        torn.test_an_attempt_whose_beginning_is_not_archived_keeps_its_number,
     ),
     (
         "redis.call('PERSIST', thread)",

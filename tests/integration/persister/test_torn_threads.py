@@ -122,3 +122,21 @@ async def test_nor_is_anything_put_back_whose_question_is_not_archived(
     held = [record.position for record in records if record.type in QUESTION][-len(QUESTION) :]
     archived = (await archive(engine))[command.thread_id]
     assert archived == [r for r in records if r.position not in held[known is not None :]]
+
+
+async def test_an_attempt_whose_beginning_is_not_archived_keeps_its_number(
+    writer: Writer, engine: AsyncEngine, valkey_server: Server
+) -> None:
+    command = await writer.ask()
+    await archive_now(writer, engine)
+    lease = await writer.begin(command)
+    await hold(writer, command.thread_id)
+    then = moment(valkey_server)
+    last = await writer.say(lease, ["archived"])
+    await archive_now(writer, engine)
+    lose_since(valkey_server, then)
+    await restore_with(engine, writer.redis).closed_partitions()
+    job = await writer.redis.hgetall(writer.keys(command.thread_id).job(command.job_id))
+    assert (job[b"attempt"], job[b"seq"]) == (b"1", str(last).encode())
+    last = await writer.say(lease, ["more"], after=last)
+    await writer.end(lease, command.reply_id, "archived more", after=last)

@@ -62,6 +62,18 @@ def test_values_are_read_as_what_they_are(monkeypatch: pytest.MonkeyPatch) -> No
     assert settings.redis_url == "redis://127.0.0.1"
 
 
+@pytest.mark.parametrize(
+    "origin",
+    ["*", "https://*.a.example", "null", "a.example", "https://a.example/", "https://a.example/b",
+     "HTTPS://a.example", "https://u@a.example", "ftp://a.example", "https://a.example:x"],
+)  # fmt: skip
+def test_an_origin_is_one_that_a_browser_sends(
+    monkeypatch: pytest.MonkeyPatch, origin: str
+) -> None:
+    with pytest.raises(SettingsError, match="CORS_ORIGINS"):
+        load(monkeypatch, CORS_ORIGINS=f"http://localhost:5173,https://[::1]:8443,{origin}")
+
+
 def test_an_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = load(monkeypatch, REDIS_URL="", PARTITIONS="", AUTH_SECRET="")
     assert (settings.redis_url, settings.partitions, settings.auth_secret) == (None, 8, None)

@@ -17,6 +17,7 @@ from shared.states import (
     ThreadState,
     may_advance,
     message_state,
+    ranks,
 )
 
 
@@ -57,3 +58,18 @@ def test_a_message_follows_the_persister(position: int, state: str) -> None:
 
 def test_what_is_archived_is_sent_even_if_a_report_was_lost() -> None:
     assert message_state(3, processing=0, archived=3) == "SENT"
+
+
+@pytest.mark.parametrize(
+    ("kind", "chain"), [("thread", THREAD_STATES), ("message", MESSAGE_STATES)]
+)
+def test_a_higher_rank_is_further_along_the_chain(kind: str, chain: tuple[str, ...]) -> None:
+    rank = ranks()[kind]
+    for state, target in product(chain, repeat=2):
+        assert (rank[target] > rank[state]) == may_advance(chain, state, target)
+
+
+def test_no_end_of_a_job_leads_to_another() -> None:
+    rank = ranks()["job"]
+    assert rank["queued"] < rank["running"] < min(rank[status] for status in FINAL_STATUSES)
+    assert len({rank[status] for status in FINAL_STATUSES}) == 1
