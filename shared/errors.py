@@ -23,6 +23,7 @@
         ├── FileTooLarge           more bytes than a file may have
         ├── FileTypeRefused        a file's content is of no type that is taken
         ├── ImageTooLarge          more pixels than anybody should unpack
+        ├── TooManySockets         of this user, or of this gateway, are open
         └── IdempotencyMismatch    the key was used before with another body
 
 Driver errors of Redis are translated in one place (``shared.redis_client.translate``). Signals that
@@ -125,6 +126,10 @@ class FileTypeRefused(Refused):
 
 class ImageTooLarge(Refused):
     """The image has more pixels than an image may have."""
+
+
+class TooManySockets(Refused):
+    """Too many sockets are open."""
 
 
 class IdempotencyMismatch(Refused):

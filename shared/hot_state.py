@@ -75,6 +75,16 @@ class HotState:
             fields = cast("dict[bytes, bytes]", await cast("Any", self._redis.hgetall(name)))
         return _job(job_id, fields) if b"status" in fields else None
 
+    async def open_jobs(self, thread_id: str) -> list[str]:
+        """The ids of a thread's jobs that run or wait, in order."""
+        keys = self.keys(thread_id)
+        with translate():
+            pipeline = self._redis.pipeline(transaction=False)
+            pipeline.hget(keys.thread(thread_id), "active")
+            pipeline.lrange(keys.thread_queue(thread_id), 0, -1)
+            active, waiting = cast("tuple[bytes | None, list[bytes]]", await pipeline.execute())
+        return [job_id.decode() for job_id in (active, *waiting) if job_id]
+
     async def is_verified(self, partition: int) -> bool:
         """Whether what Redis lost of the partition, if it lost anything, is back.
 

@@ -22,8 +22,11 @@ alone in its script.
 | hw:rate:address:<address>    | string | gateway             | gateway               | the same |
 | hw:jobs:<user>               | zset   | gateway             | gateway               | JOBS_KEPT_SECONDS behind the last one |
 | hw:streams:<user>            | zset   | gateway             | gateway               | STREAM_LEASE_SECONDS behind the last renewal |
+| hw:sockets:<user>            | zset   | gateway             | gateway               | the same |
+| hw:sessions:<user>           | zset   | gateway             | gateway               | SESSION_SECONDS behind the last use of any |
+| {hw:p}:thread:<id>:present   | zset   | gateway             | gateway               | PRESENCE_SECONDS behind the last renewal |
 | {hw:p}:recall                | string | restore             | gateway               | RECALL_SECONDS: what was lost may still be brought back by those who know it |
-| channel {hw:p}:thread:<id>   | shard channel | every append | gateways              | – |
+| channel {hw:p}:thread:<id>   | shard channel | every append; gateways, with signals | gateways | – |
 | channel {hw:p}:cancels       | shard channel | cancel       | orchestrators         | – |
 | channel {hw:0}:feeds         | shard channel | nobody yet: keeps a gateway's connection subscribed | gateways | – |
 
@@ -43,6 +46,8 @@ ORCHESTRATORS: Final = "orchestrators"
 PERSISTERS: Final = "persisters"
 IDEMPOTENCY_SECONDS: Final = 24 * 3600
 TICKET_SECONDS: Final = 30
+PRESENCE_SECONDS: Final = 30.0
+SESSION_SECONDS: Final = 2 * 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +102,9 @@ class PartitionKeys:
     def thread_queue(self, thread_id: str) -> str:
         return f"{self.prefix}:thread:{thread_id}:queue"
 
+    def present(self, thread_id: str) -> str:
+        return f"{self.prefix}:thread:{thread_id}:present"
+
     def job(self, job_id: str) -> str:
         return f"{self.prefix}:job:{job_id}"
 
@@ -124,3 +132,11 @@ def jobs_of_user(user: str) -> str:
 
 def streams_of_user(user: str) -> str:
     return f"hw:streams:{user}"
+
+
+def sessions_of_user(user: str) -> str:
+    return f"hw:sessions:{user}"
+
+
+def sockets_of_user(user: str) -> str:
+    return f"hw:sockets:{user}"

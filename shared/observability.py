@@ -18,7 +18,14 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from shared.settings import Settings
 
 # They log each call, or what it carried: the driver of Redis every event that is published.
-_CHATTY: Final = ("httpx", "aiohttp.access", "faststream", "redis", "push_response")
+_CHATTY: Final = (
+    "httpx",
+    "aiohttp.access",
+    "faststream",
+    "redis",
+    "push_response",
+    "uvicorn.websocket",
+)
 
 
 def _flatten_extra(_: WrappedLogger, __: str, event: EventDict) -> EventDict:

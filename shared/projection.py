@@ -141,19 +141,26 @@ def _rows(thread_id: str, position: int, event: object) -> Iterator[tuple[Table,
             row = {"message_id": event.message_id, "job_id": event.job_id, "thread_id": thread_id}
             when = {"deleted_at": _time(event.at), "deleted_position": position}
             yield messages, {**row, **when}
-        case Summarized():
-            summary = event.model_dump(include={"content", "upto", "as_of"})
-            row = {"thread_id": thread_id, "summary": summary, "summary_position": position}
-            yield summaries, row
         case MessagePosted():
             yield from _posted(thread_id, position, event)
-        case FileAdded() | FileDeleted() | FilePassages():
-            yield from _of_file(thread_id, position, event)
         case Started():
             row = {"status": "running", "attempt": event.attempt, "started_at": _time(event.at)}
             yield jobs, {"job_id": event.job_id, "thread_id": thread_id, **row}
         case Done():
             yield from _done(thread_id, position, event)
+        case _:
+            yield from _beside(thread_id, position, event)
+
+
+def _beside(thread_id: str, position: int, event: object) -> Iterator[tuple[Table, Row]]:
+    """What stands beside the messages."""
+    match event:
+        case FileAdded() | FileDeleted() | FilePassages():
+            yield from _of_file(thread_id, position, event)
+        case Summarized():
+            summary = event.model_dump(include={"content", "upto", "as_of"})
+            row = {"thread_id": thread_id, "summary": summary, "summary_position": position}
+            yield summaries, row
         case _:
             return
 

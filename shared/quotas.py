@@ -3,6 +3,7 @@
     requests   a bucket per user and per address that fills steadily; a request takes one out
     jobs       a set per user of job ids, in places; when all are taken, it is looked up who is over
     streams    a set per user of leases, which gateways renew while their streams are open
+    sockets    another such set
 
 Each is one key, and each script touches one, whatever slot it is in. Nothing is counted up and
 down: a place belongs to a name, and a name whose owner is gone is found out, by the job's own hash
@@ -18,10 +19,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, Final, Literal, cast
 
 from shared.ids import partition_of
-from shared.keys import PartitionKeys, address_rate, jobs_of_user, streams_of_user, user_rate
+from shared.keys import (
+    PartitionKeys,
+    address_rate,
+    jobs_of_user,
+    sockets_of_user,
+    streams_of_user,
+    user_rate,
+)
 from shared.redis_client import Redis, translate
 from shared.redis_scripts import Argument, Call, Script, run, run_many
 from shared.states import FINAL_STATUSES
@@ -30,6 +38,8 @@ WINDOW_SECONDS: Final = 60
 ACCEPTING_SECONDS_MAX: Final = 30.0  # between taking a place and the job's own hash
 JOBS_KEPT_SECONDS: Final = 3600  # behind the user's last one
 STREAM_LEASE_SECONDS: Final = 30.0
+Kind = Literal["streams", "sockets"]
+_KEYS: Final = {"streams": streams_of_user, "sockets": sockets_of_user}
 _LEASE_MS: Final = round(STREAM_LEASE_SECONDS * 1000)
 
 
@@ -127,21 +137,27 @@ class Quotas:
     # ── streams ────────────────────────────────────────────────────────────────────────────────
 
     async def open_stream(
-        self, user: str, stream_id: str, *, places: int, closed: Sequence[str] = ()
+        self,
+        user: str,
+        stream_id: str,
+        *,
+        places: int,
+        closed: Sequence[str] = (),
+        kind: Kind = "streams",
     ) -> bool:
         """Lease a place for STREAM_LEASE_SECONDS; False when all are leased.
 
         Those of ``closed`` streams are given up in the same step.
         """
         args: list[Argument] = [stream_id, places, _LEASE_MS, *closed]
-        return bool(await run(self._redis, Call(self._open, [streams_of_user(user)], args)))
+        return bool(await run(self._redis, Call(self._open, [_KEYS[kind](user)], args)))
 
-    async def keep_streams(self, renewals: Sequence[Renewal]) -> None:
+    async def keep_streams(self, renewals: Sequence[Renewal], *, kind: Kind = "streams") -> None:
         """Renew leases and give up others, in one round trip."""
         calls = [
             Call(
                 self._keep,
-                [streams_of_user(renewal.user)],
+                [_KEYS[kind](renewal.user)],
                 [_LEASE_MS, len(renewal.opened), *renewal.opened, *renewal.closed],
             )
             for renewal in renewals

@@ -108,6 +108,15 @@ class Settings(BaseSettings):
     file_types: Annotated[tuple[str, ...], NoDecode] = Field(
         tuple(FILE_TYPES.split(",")), description="Comma-separated media types that are taken"
     )
+    sockets_per_user: int = Field(
+        256, ge=0, description="WebSockets one user has open; 0: any number"
+    )
+    sockets_per_gateway: int = Field(
+        10_000, ge=1, description="WebSockets one gateway holds; more are refused"
+    )
+    ws_message_bytes_max: int = Field(
+        65_536, ge=1024, le=1_048_576, description="The largest frame a WebSocket takes"
+    )
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Comma-separated addresses or networks whose X-Forwarded-For is believed"
     )

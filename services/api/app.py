@@ -16,6 +16,8 @@ from services.api.answer_fields import AnswerFields, methods_by_template
 from services.api.api_docs import BEARER, assets_route, openapi_config
 from services.api.authentication import TokenVerifier, authentication_middleware
 from services.api.cross_origin import CrossOrigin
+from services.api.device_tracking import tracking
+from services.api.devices import Devices
 from services.api.feed import Feed
 from services.api.files import FileLimits, Files
 from services.api.health import Health
@@ -26,6 +28,7 @@ from services.api.lenient import Lenient
 from services.api.messages import Messages
 from services.api.metrics import Metrics
 from services.api.post_message import Asking, JobsByKey, Lookups
+from services.api.presence import Attendances
 from services.api.problems import HANDLERS
 from services.api.rate_limiting import CallerLimit, StrangerLimit, around
 from services.api.request_context import RequestContext
@@ -37,13 +40,18 @@ from services.api.routes import jobs as job_routes
 from services.api.routes import messages as message_routes
 from services.api.routes import metrics as metrics_routes
 from services.api.routes import participants as participant_routes
+from services.api.routes import presence as presence_routes
 from services.api.routes import search as search_routes
+from services.api.routes import sockets as socket_routes
 from services.api.routes import threads as thread_routes
 from services.api.routes import tickets as ticket_routes
 from services.api.routes.answers import Answers
 from services.api.routes.json_bodies import JsonRequest
 from services.api.routes.thread_views import ThreadViews
 from services.api.search import Search
+from services.api.socket_door import SocketDoor
+from services.api.socket_requests import SocketRequests
+from services.api.sockets import Company, Sockets
 from services.api.stream_leases import StreamLeases
 from services.api.threads import Threads
 from services.api.tickets import TicketDesk
@@ -57,8 +65,10 @@ from shared.event_log import EventLog
 from shared.file_store import FileStore
 from shared.hot_state import HotState
 from shared.idempotency import Claims
+from shared.presence import Presence
 from shared.quotas import Quotas
 from shared.redis_client import Redis
+from shared.sessions import Sessions
 from shared.settings import Settings
 from shared.thread_log import ThreadLog
 from shared.thread_stream import ThreadStream
@@ -72,8 +82,10 @@ class Gateway:
     app: ASGIApp
     feed: Feed
     streams: StreamLeases
+    company: Company
     health: Health
     keys: FetchedKeys | None  # None: tokens are signed with the secret only
+    socket_bytes_max: int
 
 
 def assemble(
@@ -90,6 +102,7 @@ def assemble(
     thread_log = ThreadLog(redis, settings.partitions, idle_ttl_seconds=settings.idle_ttl_seconds)
     quotas, lenient = Quotas(redis), Lenient()
     streams = StreamLeases(quotas, lenient, per_user=settings.streams_per_user)
+    company = _company(settings, redis, quotas, lenient)
     claims = Claims(redis, settings.partitions)
     threads = Threads(thread_log, hot, archive, claims)
     jobs = JobsOfUser(event_log, threads, hot, archive, history)
@@ -105,7 +118,9 @@ def assemble(
         lookups=Lookups(messages.question_of, files.attachments),
     )
     limits = _limits(settings, quotas, lenient)
-    metrics = Metrics(Backlog(redis, settings.partitions), _readings(feed, streams, lenient))
+    metrics = Metrics(
+        Backlog(redis, settings.partitions), _readings(feed, streams, company, lenient)
+    )
     provided: dict[str, Any] = {
         "threads": threads,
         "answers": Answers(asking, jobs, feed, streams),
@@ -116,6 +131,9 @@ def assemble(
         "search": Search(threads, hot, archive),
         "jobs": jobs,
         "feed": feed,
+        "sockets": Sockets(threads, jobs, feed, SocketRequests(asking, jobs, limits), company),
+        "attendances": company.attendances,
+        "devices": company.devices,
         "ticket_desk": TicketDesk(tickets, threads, jobs),
         "streams": streams,
         "metrics": metrics,
@@ -124,8 +142,18 @@ def assemble(
         "default_model": settings.llm_model,
     }
     authentication = authentication_middleware(_verifier(settings, keys), tickets)
-    application = _answering(settings, _application(limits, provided, authentication))
-    return Gateway(RequestContext(application, metrics), feed, streams, health, keys)
+    application = _application(settings, limits, provided, authentication)
+    app = RequestContext(_answering(settings, application), metrics)
+    return Gateway(app, feed, streams, company, health, keys, settings.ws_message_bytes_max)
+
+
+def _company(settings: Settings, redis: Redis, quotas: Quotas, lenient: Lenient) -> Company:
+    return Company(
+        StreamLeases(quotas, lenient, per_user=settings.sockets_per_user, kind="sockets"),
+        Attendances(Presence(redis, settings.partitions), lenient),
+        Devices(Sessions(redis), lenient),
+        sockets_max=settings.sockets_per_gateway,
+    )
 
 
 def _files(settings: Settings, threads: Threads, hot: HotState, archive: Archive) -> Files:
@@ -155,10 +183,11 @@ def _limits(settings: Settings, quotas: Quotas, lenient: Lenient) -> RequestLimi
 
 
 def _readings(
-    feed: Feed, streams: StreamLeases, lenient: Lenient
+    feed: Feed, streams: StreamLeases, company: Company, lenient: Lenient
 ) -> dict[str, tuple[str, Callable[[], float]]]:
     return {
         "headwater_streams_open": ("Streams of clients", lambda: streams.open_count),
+        "headwater_sockets_open": ("WebSockets of clients", lambda: company.places.open_count),
         "headwater_followers": ("Places in threads that are followed", lambda: feed.follower_count),
         "headwater_followers_behind": (
             "Of these, how many must read before they are level",
@@ -173,6 +202,7 @@ def _readings(
 
 
 def _application(
+    settings: Settings,
     limits: RequestLimits,
     provided: Mapping[str, Any],
     authentication: type[AbstractAuthenticationMiddleware],
@@ -188,12 +218,16 @@ def _application(
             *agent_routes.HANDLERS,
             *ticket_routes.HANDLERS,
             *search_routes.HANDLERS,
+            *presence_routes.HANDLERS,
+            *socket_routes.HANDLERS,
         ],
         request_class=JsonRequest,
         middleware=[
+            DefineMiddleware(SocketDoor, origins=settings.cors_origins),
             around(StrangerLimit, limits),
             DefineMiddleware(authentication),
             around(CallerLimit, limits),
+            tracking(provided["devices"]),
         ],
         security=BEARER,
     )

@@ -92,6 +92,11 @@ def is_user(name: str) -> bool:
     return 0 < len(name) <= USER_CHARS_MAX and name.isprintable()
 
 
+def is_session_id(name: str) -> bool:
+    """Whether a device may be named so."""
+    return _SESSION_ID.fullmatch(name) is not None
+
+
 def authentication_middleware(
     verifier: TokenVerifier, tickets: Tickets
 ) -> type[AbstractAuthenticationMiddleware]:
@@ -114,7 +119,7 @@ async def _by_token(
     token = _bearer(connection.headers.getall("authorization", []))
     user, expires_at = await verifier.verify(token)
     session_id = connection.headers.get("x-session-id")
-    if session_id is not None and not _SESSION_ID.fullmatch(session_id):
+    if session_id is not None and not is_session_id(session_id):
         session_id = None
     return Caller(user, session_id, expires_at)
 

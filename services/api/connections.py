@@ -28,6 +28,7 @@ import asyncio
 import secrets
 import socket
 import sys
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, Final, cast
 
@@ -55,10 +56,41 @@ class _Refused(Exception):
     """A request that the parser would let pass."""
 
 
+class Patience:
+    """With a client whose buffer is full: ``over`` is called once it has taken nothing for long."""
+
+    __slots__ = ("_loop", "_over", "_timer", "_transport")
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        transport: asyncio.Transport,
+        over: Callable[[], None],
+    ) -> None:
+        self._loop, self._transport, self._over = loop, transport, over
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self) -> None:
+        waiting_bytes = self._transport.get_write_buffer_size()
+        self._timer = self._loop.call_later(SEND_SECONDS_MAX, self._look, waiting_bytes)
+
+    def end(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self, bytes_before: int) -> None:
+        """Nothing is written meanwhile: a smaller buffer means that the client took something."""
+        if self._transport.get_write_buffer_size() < bytes_before:
+            self.begin()
+            return
+        log.info("client takes nothing", seconds=SEND_SECONDS_MAX)
+        self._over()
+
+
 class ClientConnection(HttpToolsProtocol):
     """uvicorn's, with an end to its patience."""
 
-    _patience: asyncio.TimerHandle | None = None
     _request_due: asyncio.TimerHandle | None = None
     _in_head: bool = False
     _said_bytes: int = 0  # by a request, its body apart
@@ -69,6 +101,7 @@ class ClientConnection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] -- as uvicorn's does
         super().connection_made(transport)
+        self._patience = Patience(self.loop, transport, transport.abort)
         _watch_by_kernel(transport.get_extra_info("socket"))
         self._expect_request()
 
@@ -142,14 +175,14 @@ class ClientConnection(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._wait()
+        self._patience.begin()
 
     def resume_writing(self) -> None:
-        self._stop_waiting()
+        self._patience.end()
         super().resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_waiting()
+        self._patience.end()
         self._stop_expecting()
         super().connection_lost(exc)
 
@@ -171,23 +204,6 @@ class ClientConnection(HttpToolsProtocol):
         log.info("client does not finish its request", seconds=REQUEST_SECONDS_MAX)
         self.transport.abort()
 
-    def _wait(self) -> None:
-        waiting_bytes = self.transport.get_write_buffer_size()
-        self._patience = self.loop.call_later(SEND_SECONDS_MAX, self._look, waiting_bytes)
-
-    def _look(self, bytes_before: int) -> None:
-        """Nothing is written meanwhile: a smaller buffer means that the client took something."""
-        if self.transport.get_write_buffer_size() < bytes_before:
-            self._wait()
-            return
-        log.info("client takes nothing", seconds=SEND_SECONDS_MAX)
-        self.transport.abort()
-
-    def _stop_waiting(self) -> None:
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
-
 
 def _refusal(code: str, detail: str) -> bytes:
     """A problem on the wire, from before there is a request."""
@@ -207,7 +223,7 @@ def _refusal(code: str, detail: str) -> bytes:
 
 
 def _watch_by_kernel(connection: socket.socket) -> None:
-    """What was sent must be acknowledged in time, and a silent connection answer to probes."""
+    """What was sent must be taken in time, and a silent connection answer to probes."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if sys.platform == "linux":
         options = {

@@ -37,10 +37,12 @@ from shared.errors import LogUnavailable
 from shared.hot_state import HotState
 from shared.observability import get_logger
 from shared.redis_client import Redis
+from shared.signals import decode_signal, is_signal
 from shared.thread_stream import ThreadStream
 
 SWEEP_SECONDS: Final = 1.0
 SWEEP_THREADS_MAX: Final = 500  # looked at per sweep, in turn
+SUBSCRIBE_SECONDS_MAX: Final = 1.0  # a signal may be missed by who does not wait
 PING_SECONDS: Final = 15.0  # the longest silence of a stream
 STOP_SECONDS_MAX: Final = 2.0
 
@@ -50,11 +52,12 @@ log = get_logger()
 class _Watched:
     """A thread with followers here."""
 
-    __slots__ = ("followers", "heard", "thread_id")
+    __slots__ = ("confirmed", "followers", "heard", "thread_id")
 
     def __init__(self, thread_id: str) -> None:
         self.thread_id = thread_id
         self.followers: set[Follower] = set()
+        self.confirmed = asyncio.Event()  # subscribed to, at least once
         self.heard = False  # since the last sweep
 
     def place(self) -> int | None:
@@ -111,11 +114,19 @@ class Feed:
 
     @contextmanager
     def follow(
-        self, thread_id: str, *, after: int, wanted: Wanted | None = None
+        self,
+        thread_id: str,
+        *,
+        after: int,
+        wanted: Wanted | None = None,
+        hears: bool = False,
     ) -> Generator[Follower]:
-        """Follow a thread live from a position on; of its events, only those ``wanted``."""
-        channel = self._hot.keys(thread_id).thread(thread_id).encode()
-        follower = Follower(self._history, thread_id, after=after, wanted=wanted)
+        """Follow a thread live from a position on; of its events, only those ``wanted``.
+
+        Signals are for who ``hears``.
+        """
+        channel = self._channel(thread_id)
+        follower = Follower(self._history, thread_id, after=after, wanted=wanted, hears=hears)
         watched = self._watched.get(channel)
         if watched is None:
             watched = self._watched[channel] = _Watched(thread_id)
@@ -131,6 +142,17 @@ class Feed:
                 del self._watched[channel]
                 self._channels.drop(channel)
 
+    async def subscribed(self, thread_id: str) -> None:
+        """Until signals of a thread that is followed are heard, or for SUBSCRIBE_SECONDS_MAX."""
+        watched = self._watched.get(self._channel(thread_id))
+        if watched is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SUBSCRIBE_SECONDS_MAX):
+                    await watched.confirmed.wait()
+
+    def _channel(self, thread_id: str) -> bytes:
+        return self._hot.keys(thread_id).thread(thread_id).encode()
+
     def _followers(self) -> list[Follower]:
         return [f for watched in self._watched.values() for f in watched.followers]
 
@@ -139,11 +161,16 @@ class Feed:
     def _confirmed(self, channel: bytes) -> None:
         """A subscription begins here: what was published before was not heard."""
         if watched := self._watched.get(channel):
+            watched.confirmed.set()
             watched.fall_behind()
 
     def _heard(self, channel: bytes, payload: bytes) -> None:
         watched = self._watched.get(channel)
         if watched is None:
+            return
+        if is_signal(payload):
+            for follower in watched.followers:
+                follower.signal(decode_signal(payload))
             return
         try:
             records = records_from_publish(payload)

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable
 from itertools import accumulate
 from typing import Final
@@ -32,10 +33,12 @@ from shared.codec import Record
 from shared.errors import ArchiveUnavailable, LogUnavailable
 from shared.hot_state import READ_COUNT_MAX
 from shared.observability import get_logger
+from shared.signals import Signal
 from shared.thread_stream import HoleInStream, Page, ThreadStream
 
 BUFFER_BYTES_MAX: Final = 128 * 1024  # published, and not yet taken by a slow client
 PAGE_BYTES_MAX: Final = 128 * 1024  # read at once, of which one record may be more
+SIGNALS_MAX: Final = 64  # heard and not yet taken; of more the oldest are dropped
 FIRST_PAGE_COUNT: Final = 100  # records; later pages as many as PAGE_BYTES_MAX holds
 RETRY_SECONDS: Final = 0.5
 REWOUND_SECONDS_MAX: Final = 5.0  # for what was lost to come back
@@ -59,6 +62,7 @@ class Follower:
         "_page_count",
         "_ping_due",
         "_reading",
+        "_signals",
         "_wake",
         "_wanted",
         "cursor",
@@ -67,9 +71,16 @@ class Follower:
     )
 
     def __init__(
-        self, history: ThreadStream, thread_id: str, *, after: int, wanted: Wanted | None = None
+        self,
+        history: ThreadStream,
+        thread_id: str,
+        *,
+        after: int,
+        wanted: Wanted | None = None,
+        hears: bool = False,
     ) -> None:
         self._history = history
+        self._signals: deque[Signal] | None = deque(maxlen=SIGNALS_MAX) if hears else None
         self._wanted = wanted
         self.thread_id = thread_id
         self.cursor = after  # the position of the last record given out or passed over
@@ -90,7 +101,7 @@ class Follower:
         return not self._behind and not self._buffer
 
     async def next(self) -> list[Record]:
-        """The next records; empty when the client should be sent a ping, or must go (ended).
+        """The next records; empty for a ping, for signals that wait, and at the end (ended).
 
         Waits while there is nothing, and while the stores are away.
         """
@@ -98,6 +109,8 @@ class Follower:
             self._wake.clear()
             if self._ping_due:
                 self._ping_due = False
+                return []
+            if self._signals:
                 return []
             records = await self._catch_up() if self._behind else self._take_buffer()
             if self._wanted is not None:
@@ -108,6 +121,14 @@ class Follower:
             if self.is_level:
                 await self._wake.wait()
         return []
+
+    def take_signals(self) -> list[Signal]:
+        """What was heard since the last look."""
+        if not self._signals:
+            return []
+        heard = list(self._signals)
+        self._signals.clear()
+        return heard
 
     # ── called by the feed ─────────────────────────────────────────────────────────────────────
 
@@ -123,6 +144,11 @@ class Follower:
         if self._buffered_bytes > BUFFER_BYTES_MAX:
             self.fall_behind()
         self._wake.set()
+
+    def signal(self, signal: Signal) -> None:
+        if self._signals is not None:
+            self._signals.append(signal)
+            self._wake.set()
 
     def fall_behind(self) -> None:
         """Something may have been missed: read before going on."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Final
 
 from services.api.absence import present
+from services.api.authentication import Caller
 from services.api.cursors import reached
 from services.api.follower import Wanted
 from services.api.threads import Threads
 from shared.archive import Archive
-from shared.codec import Record
+from shared.codec import Record, decode_event
 from shared.errors import NotFound
 from shared.event_log import EventLog
+from shared.events import MessagePosted
 from shared.hot_state import HotState, Job
 from shared.ids import is_job_id, partition_of
 from shared.thread_stream import ThreadStream
@@ -59,6 +61,42 @@ class JobsOfUser:
         """The job's status now; no effect after its end. Raises NotFound."""
         job = await self.get(user, job_id)
         return await self._log.request_cancel(job_id, job.thread_id) or job.status
+
+    async def cancel_in(self, user: str, thread_id: str, job_id: str) -> str:
+        """The same, of a job of one thread only. Raises NotFound."""
+        if (await self.get(user, job_id)).thread_id != thread_id:
+            raise NotFound()
+        return await self.cancel(user, job_id)
+
+    async def cancel_session(self, caller: Caller, thread_id: str) -> dict[str, str]:
+        """Cancel what a device has asked in a thread, or what its user has from none.
+
+        The jobs' statuses now. Raises NotFound.
+        """
+        await self._threads.get(caller.user, thread_id)
+        return {
+            job_id: await self.cancel(caller.user, job_id)
+            for job_id in await self._hot.open_jobs(thread_id)
+            if await self._asked_by(caller, job_id)
+        }
+
+    async def _asked_by(self, caller: Caller, job_id: str) -> bool:
+        """As the event says that the job began with: it stays when Redis lost everything else."""
+        job = await self._known(job_id)
+        if job is None:
+            return False
+        records, _ = await self._history.behind(job.thread_id, job.first - 1, count=1)
+        asked = decode_event(records[0].data) if records else None
+        return (
+            isinstance(asked, MessagePosted)
+            and asked.job_id == job_id
+            and (asked.user, asked.session_id) == (caller.user, caller.session_id)
+        )
+
+    async def reply_id(self, job_id: str) -> str | None:
+        """The id of a job's answer."""
+        job = await self._known(job_id)
+        return job.reply_id if job else None
 
     async def failure(self, job: Job) -> Record | None:
         """The `error` event of a job that failed."""

@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -31,6 +32,7 @@ from shared.errors import (
     ThreadBusy,
     ThreadCrowded,
     TooManyJobs,
+    TooManySockets,
     TooManyStreams,
     TooManyUploads,
 )
@@ -54,6 +56,7 @@ CODES: Final = {
     "unknown_agent": 400,
     "token_in_url": 400,
     "unauthorized": 401,
+    "foreign_origin": 403,
     "not_the_owner": 403,
     "not_found": 404,
     "method_not_allowed": 405,
@@ -70,6 +73,7 @@ CODES: Final = {
     "queue_full": 429,
     "rate_limited": 429,
     "too_many_jobs": 429,
+    "too_many_sockets": 429,
     "too_many_streams": 429,
     "too_many_uploads": 429,
     "head_too_large": 431,
@@ -88,6 +92,7 @@ _OF_ERRORS: Final[dict[type[HeadwaterError], str]] = {
     ThreadCrowded: "thread_crowded",
     QueueFull: "queue_full",
     TooManyJobs: "too_many_jobs",
+    TooManySockets: "too_many_sockets",
     TooManyStreams: "too_many_streams",
     TooManyUploads: "too_many_uploads",
     FileTooLarge: "file_too_large",
@@ -131,6 +136,13 @@ class TooManyRequests(HTTPException):
         super().__init__(detail="Too many requests in this minute.", headers=headers)
 
 
+class ForeignOrigin(HTTPException):
+    """403 for a page that is not on the list."""
+
+    status_code = 403
+    code = "foreign_origin"
+
+
 class Problem(Response[bytes]):
     """An answer that is a problem, and which one."""
 
@@ -154,35 +166,60 @@ def problem(
     return Problem(code, json.dumps(body).encode(), headers or {})
 
 
-def on_headwater_error(request: Request[Any, Any, Any], error: HeadwaterError) -> Problem:
-    code = _OF_ERRORS.get(type(error))
-    if code is None:
-        return on_unexpected(request, error)
-    passing = CODES[code] in (429, 503)
-    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if passing else None
-    return problem(code, str(error), headers=headers)
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a client is told of an error."""
+
+    code: str
+    detail: str
+    headers: dict[str, str] = field(default_factory=dict[str, str])
+    more: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    @property
+    def status(self) -> int:
+        return CODES[self.code]
+
+    @property
+    def retry_seconds(self) -> int | None:
+        """When to try the same again, where that may help."""
+        after = self.headers.get("Retry-After")
+        return None if after is None else int(after)
 
 
-def on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Problem:
-    has_code = isinstance(error, BadRequest | TooManyRequests)
+def told_of(error: Exception) -> Told | None:
+    """None for a defect."""
+    if isinstance(error, HeadwaterError):
+        code = _OF_ERRORS.get(type(error))
+        passing = code is not None and CODES[code] in (429, 503)
+        headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if passing else {}
+        return Told(code, str(error), headers) if code else None
+    return _told_of_http(error) if isinstance(error, HTTPException) else None
+
+
+def _told_of_http(error: HTTPException) -> Told | None:
+    has_code = isinstance(error, BadRequest | ForeignOrigin | TooManyRequests)
     code = error.code if has_code else _OF_STATUSES.get(error.status_code)
     if error.detail == CLIENT_LEFT:  # in the middle of its request: nobody hears the answer
-        return problem("invalid_request", "The request is not complete.")
+        return Told("invalid_request", "The request is not complete.")
     if code is None:
-        return on_unexpected(request, error)
+        return None
     headers = dict(error.headers or {})
     if code == "unauthorized":
         headers["WWW-Authenticate"] = "Bearer"
     if code == "not_found":
-        return problem(code, str(NotFound()))
+        return Told(code, str(NotFound()))
     if isinstance(error, ValidationException):
-        return problem(code, "The request is not valid.", headers=headers, errors=_fields(error))
-    return problem(code, error.detail, headers=headers)
+        return Told(code, "The request is not valid.", headers, {"errors": _fields(error)})
+    return Told(code, error.detail, headers)
 
 
-def on_unexpected(request: Request[Any, Any, Any], error: Exception) -> Problem:
-    log.error("request failed", path=request.scope["path"], exc_info=error)
-    return problem("internal_error", "Something went wrong on our side.")
+def problem_of(error: Exception, path: str) -> Problem:
+    """The answer to a request for a path that ended with an error; a defect is logged."""
+    told = told_of(error)
+    if told is None:
+        log.error("request failed", path=path, exc_info=error)
+        told = Told("internal_error", "Something went wrong on our side.")
+    return problem(told.code, told.detail, headers=told.headers, **told.more)
 
 
 def _fields(error: ValidationException) -> list[dict[str, str]]:
@@ -194,19 +231,10 @@ def _fields(error: ValidationException) -> list[dict[str, str]]:
     ]
 
 
-def _noted(handler: Callable[[Request[Any, Any, Any], Any], Problem]) -> Any:
-    """Leave the code where who counts requests finds it."""
-
-    def handle(request: Request[Any, Any, Any], error: Any) -> Problem:
-        answer = handler(request, error)
-        request.scope["state"][PROBLEM_CODE] = answer.code
-        return answer
-
-    return handle
+def _handle(request: Request[Any, Any, Any], error: Exception) -> Problem:
+    answer = problem_of(error, request.scope["path"])
+    request.scope["state"][PROBLEM_CODE] = answer.code  # who counts requests finds it there
+    return answer
 
 
-HANDLERS: Final[dict[Any, Any]] = {
-    HeadwaterError: _noted(on_headwater_error),
-    HTTPException: _noted(on_http_error),
-    Exception: _noted(on_unexpected),
-}
+HANDLERS: Final[dict[Any, Any]] = dict.fromkeys((HeadwaterError, HTTPException, Exception), _handle)

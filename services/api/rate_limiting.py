@@ -19,7 +19,7 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.api.authentication import Caller
 from services.api.problems import TooManyRequests
-from services.api.request_limits import RequestLimits, Standing
+from services.api.request_limits import RequestLimits, Standing, retry_seconds
 from shared.quotas import WINDOW_SECONDS
 
 POLICY: Final = "RateLimit-Policy"
@@ -89,10 +89,9 @@ def rate_fields(standings: Sequence[Standing]) -> dict[str, str]:
 
 def _refuse_over(standings: Sequence[Standing]) -> None:
     """Raises TooManyRequests when one of them is over its limit."""
-    over = [standing for standing in standings if not standing.allowed]
-    if over:
-        seconds = max(standing.retry_seconds for standing in over)
-        raise TooManyRequests(math.ceil(seconds), rate_fields(standings))
+    seconds = retry_seconds(standings)
+    if seconds is not None:
+        raise TooManyRequests(seconds, rate_fields(standings))
 
 
 def _host(scope: Scope) -> str | None:

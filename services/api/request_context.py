@@ -13,7 +13,9 @@ from services.api.metrics import Metrics
 from services.api.problems import PROBLEM_CODE
 from shared.observability import bound, get_logger
 
+OPENED_STATUS: Final = 101  # of a WebSocket that is let in
 CLIENT_LEFT_STATUS: Final = 499  # in the figures: it left before its answer began
+_ANSWERS: Final = ("http.response.start", "websocket.http.response.start", "websocket.accept")
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
 log = get_logger()
@@ -29,19 +31,21 @@ class RequestContext:
         self._app, self._metrics = app, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
         given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
         request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8).encode()
-        line: dict[str, Any] = {"method": scope["method"], "path": scope["path"]}
+        asked: Any = scope
+        line: dict[str, Any] = {"method": asked.get("method", "GET"), "path": scope["path"]}
         began = time.monotonic()
 
         async def send_with_id(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                line["status"] = message["status"]
-                self._count(scope, message["status"], time.monotonic() - began)
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
+            if message["type"] in _ANSWERS:
+                answer = cast("Any", message)
+                line["status"] = answer.get("status", OPENED_STATUS)
+                self._count(scope, line["status"], time.monotonic() - began)
+                answer["headers"] = [*answer["headers"], (b"x-request-id", request_id)]
             await send(message)
 
         with bound(request_id=request_id.decode()):
@@ -55,7 +59,7 @@ class RequestContext:
     def _count(self, scope: Scope, status: int, seconds: float) -> None:
         known = cast("Any", scope)  # what the application has learned of the request
         self._metrics.count(
-            method=known["method"],
+            method=known.get("method", "GET"),
             route=known.get("path_template"),
             status=status,
             code=known.get("state", {}).get(PROBLEM_CODE),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Final
@@ -49,6 +51,12 @@ class RequestLimits:
             Standing(policy, quota, s.allowed, s.left, s.full_seconds, s.retry_seconds)
             for (policy, quota), s in zip(limits, found or [], strict=False)
         ]
+
+
+def retry_seconds(standings: Sequence[Standing]) -> int | None:
+    """How long to wait when one of them is over its limit; None when none is."""
+    over = [standing.retry_seconds for standing in standings if not standing.allowed]
+    return math.ceil(max(over)) if over else None
 
 
 def address_of(host: str | None) -> str:

@@ -11,6 +11,7 @@ import uvicorn
 
 from services.api.app import Gateway
 from services.api.connections import ClientConnection
+from services.api.socket_connections import PING_SECONDS, PONG_SECONDS_MAX, SocketConnection
 from shared.deployment import prepare
 from shared.errors import HeadwaterError
 from shared.redis_client import Redis
@@ -48,6 +49,11 @@ class GatewayService:
             port=port,
             loop="uvloop",
             http=ClientConnection,
+            ws=SocketConnection,
+            ws_max_size=gateway.socket_bytes_max,
+            ws_ping_interval=PING_SECONDS,
+            ws_ping_timeout=PONG_SECONDS_MAX,
+            ws_per_message_deflate=False,
             lifespan="off",  # the service starts and stops its parts itself
             backlog=BACKLOG,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
@@ -57,7 +63,13 @@ class GatewayService:
             proxy_headers=bool(trusted_proxies),
             forwarded_allow_ips=list(trusted_proxies),
         )
-        parts = (gateway.feed, gateway.streams, gateway.keys)
+        parts = (
+            gateway.feed,
+            gateway.streams,
+            gateway.company.places,
+            gateway.company.attendances,
+            gateway.keys,
+        )
         self._parts = [part for part in parts if part is not None]
         self._address = f"{host}:{port}"
         self._server = _Server(config)

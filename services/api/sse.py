@@ -2,61 +2,45 @@
 
 A body never ends cleanly without ``done``: when the gateway drains, the caller's token ends, or the
 stream was rewound, the last event is ``reconnect`` with a ``retry:`` that spreads clients over a
-second.
-
-Who is taken out of a thread sees nothing that stands behind it: a thread's stream ends with that
-event, a job's as above. Whoever has come back since, or reads of an earlier time, goes on.
+second. For who was taken out of a thread its stream ends with that event, a job's as above.
 """
 
 from __future__ import annotations
 
-import asyncio
 import random
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager
 from operator import attrgetter
 from typing import Final
 
 from litestar.response import Stream
 
-from services.api.authentication import Caller
 from services.api.feed import Feed
-from services.api.follower import Follower, Wanted
+from services.api.follower import Follower
 from services.api.jobs import events_of
 from services.api.stream_leases import Lease
-from shared.codec import Record, decode_event, sse_frame
-from shared.events import ParticipantLeft
+from services.api.viewing import (
+    LEFT,
+    RECONNECT_MS_MAX,
+    RECONNECT_MS_MIN,
+    WHOLE_THREAD,
+    End,
+    View,
+    Viewer,
+    Viewing,
+)
+from shared.codec import Record, sse_frame
 from shared.hot_state import Job
 from shared.thread_log import Thread
 
 MEDIA_TYPE: Final = "text/event-stream"
-RECONNECT_MS_MIN, RECONNECT_MS_MAX = 100, 1100
 PING: Final = b": ping\n\n"
 HEADERS: Final = {
     "Cache-Control": "no-store",
     "X-Accel-Buffering": "no",  # nginx would hold tokens back
 }
-_LEFT: Final = "participant.left"
 _SEQ: Final[Callable[[Record], int]] = attrgetter("seq")
 _POSITION: Final[Callable[[Record], int]] = attrgetter("position")
-
-
-@dataclass(frozen=True, slots=True)
-class Viewer:
-    """Who watches, how to ask whether they still may, and the place they take."""
-
-    caller: Caller
-    may_follow: Callable[[], Awaitable[bool]]
-    lease: Lease
-
-    def is_named(self, record: Record) -> bool:
-        """Whether an event tells that they left."""
-        if record.type != _LEFT:
-            return False
-        event = decode_event(record.data)
-        return isinstance(event, ParticipantLeft) and event.user == self.caller.user
 
 
 def event_stream(body: AsyncIterator[bytes], *, headers: dict[str, str] | None = None) -> Stream:
@@ -65,76 +49,47 @@ def event_stream(body: AsyncIterator[bytes], *, headers: dict[str, str] | None =
     )
 
 
-def job_stream(feed: Feed, job: Job, *, after: int, viewer: Viewer) -> AsyncIterator[bytes]:
+def job_stream(
+    feed: Feed, job: Job, *, after: int, viewer: Viewer, lease: Lease
+) -> AsyncIterator[bytes]:
     """The job's events behind a seq; ends after ``done``, or when the viewer's right does."""
     if job.is_over and after >= job.last_seq:
-        return _nothing(viewer.lease)
+        return _nothing(lease)
     place, shown = job.first + after, events_of(job, after=after)
     following = feed.follow(
-        job.thread_id, after=place, wanted=lambda record: record.type == _LEFT or shown(record)
+        job.thread_id, after=place, wanted=lambda record: record.type == LEFT or shown(record)
     )
-    return _stream(following, _Form(_SEQ, "done", shown), viewer)
+    return _stream(following, View("done", shown), _SEQ, viewer, lease)
 
 
 def thread_stream(
-    feed: Feed, thread: Thread, *, after: int, viewer: Viewer
+    feed: Feed, thread: Thread, *, after: int, viewer: Viewer, lease: Lease
 ) -> AsyncIterator[bytes]:
     """The thread's events behind a position; ends with the thread, or with the viewer's right."""
     following = feed.follow(thread.thread_id, after=after)
-    return _stream(following, _Form(_POSITION, "thread.deleted", lambda _: True), viewer)
-
-
-@dataclass(frozen=True, slots=True)
-class _Form:
-    """What of a thread's events a stream shows, under which cursor, and which one is its last."""
-
-    cursor: Callable[[Record], int]
-    last: str
-    shown: Wanted
+    return _stream(following, WHOLE_THREAD, _POSITION, viewer, lease)
 
 
 async def _stream(
-    following: AbstractContextManager[Follower], form: _Form, viewer: Viewer
+    following: AbstractContextManager[Follower],
+    view: View,
+    cursor: Callable[[Record], int],
+    viewer: Viewer,
+    lease: Lease,
 ) -> AsyncIterator[bytes]:
-    until = viewer.caller.expires_at
-    with viewer.lease, following as follower, _ending(follower, until):
-        while time.time() < until:
-            records = await follower.next()
-            if records:
-                left = await _leaving(records, viewer)
-                shown = list(filter(form.shown, records if left is None else records[: left + 1]))
-                frames = b"".join([sse_frame(form.cursor(record), record) for record in shown])
-                is_over = any(record.type == form.last for record in shown)
-                is_told = left is not None and shown[-1:] == [records[left]]
-                del records, shown  # the client may take its time
-                if frames:
+    with lease, following as follower:
+        viewing = Viewing(follower, view, viewer)
+        with viewing.until_expiry():
+            while viewing.end is None:
+                records = await viewing.next()
+                if records:
+                    frames = b"".join([sse_frame(cursor(record), record) for record in records])
+                    del records  # the client may take its time
                     yield frames
-                if is_over or is_told:
-                    return
-                if left is not None:
-                    break
-            elif follower.ended:
-                break
-            else:
-                yield PING
-    yield reconnect_frame()
-
-
-async def _leaving(records: list[Record], viewer: Viewer) -> int | None:
-    """Which of the records takes the thread from the viewer, if any does for good."""
-    left = next((place for place, each in enumerate(records) if viewer.is_named(each)), None)
-    return None if left is None or await viewer.may_follow() else left
-
-
-@contextmanager
-def _ending(follower: Follower, until: int) -> Generator[None]:
-    """The follower ends with the caller's token, also while nothing happens."""
-    loop = asyncio.get_running_loop()
-    timer = loop.call_later(max(0.0, until - time.time()), follower.end)
-    try:
-        yield
-    finally:
-        timer.cancel()
+                elif viewing.end is None:
+                    yield PING
+    if viewing.end in (End.AGAIN, End.EXPIRED):
+        yield reconnect_frame()
 
 
 async def _nothing(lease: Lease) -> AsyncIterator[bytes]:

@@ -1,4 +1,4 @@
-"""How many streams a user may have open, on all gateways together.
+"""How many streams, or sockets, a user may have open, on all gateways together.
 
     open ──▶ a lease in Redis ──▶ renewed while it is held ──▶ closed: given up within a second
                                      └── gateway killed: runs out by itself
@@ -23,14 +23,15 @@ from weakref import WeakSet
 
 from services.api.lenient import Lenient
 from shared.cancellation import end_tasks
-from shared.errors import LogUnavailable, TooManyStreams
+from shared.errors import LogUnavailable, TooManySockets, TooManyStreams
 from shared.observability import get_logger
-from shared.quotas import STREAM_LEASE_SECONDS, Quotas, Renewal
+from shared.quotas import STREAM_LEASE_SECONDS, Kind, Quotas, Renewal
 
 ROUND_SECONDS: Final = 1.0
 RENEW_SECONDS: Final = STREAM_LEASE_SECONDS / 3
 USERS_PER_CALL: Final = 200
 STOP_SECONDS_MAX: Final = 1.0
+_REFUSALS: Final = {"streams": TooManyStreams, "sockets": TooManySockets}
 
 log = get_logger()
 
@@ -52,10 +53,14 @@ class Lease:
 
 
 class StreamLeases:
-    """One per process. ``start`` it in the loop that serves the streams."""
+    """One per process and kind. ``start`` it in the loop that serves the streams."""
 
-    def __init__(self, quotas: Quotas, lenient: Lenient, *, per_user: int) -> None:
-        self._quotas, self._lenient, self._per_user = quotas, lenient, per_user
+    def __init__(
+        self, quotas: Quotas, lenient: Lenient, *, per_user: int, kind: Kind = "streams"
+    ) -> None:
+        self._quotas, self._lenient = quotas, lenient
+        self._per_user = per_user
+        self._kind: Kind = kind
         self._held: WeakSet[Lease] = WeakSet()
         self._closed: defaultdict[str, list[str]] = defaultdict(list)
         self._tasks: list[asyncio.Task[None]] = []
@@ -69,17 +74,17 @@ class StreamLeases:
         return len(self._held)
 
     async def open(self, user: str) -> Lease:
-        """Raises TooManyStreams."""
+        """Raises TooManyStreams, TooManySockets."""
         lease = Lease(self, user)
         if self._per_user:
             closed = self._closed.pop(user, [])
             opened = await self._lenient.ask(
                 lambda: self._quotas.open_stream(
-                    user, lease.stream_id, places=self._per_user, closed=closed
+                    user, lease.stream_id, places=self._per_user, closed=closed, kind=self._kind
                 )
             )
             if opened is False:
-                raise TooManyStreams()
+                raise _REFUSALS[self._kind]()
         self._held.add(lease)
         return lease
 
@@ -92,7 +97,7 @@ class StreamLeases:
 
     async def start(self) -> None:
         if self._per_user:
-            self._tasks = [asyncio.create_task(self._keep_for_ever(), name="streams.keep")]
+            self._tasks = [asyncio.create_task(self._keep_for_ever(), name=f"{self._kind}.keep")]
 
     async def stop(self) -> None:
         """Give up what is closed by now."""
@@ -119,7 +124,8 @@ class StreamLeases:
         users = list(dict.fromkeys((*opened, *closed)))
         renewals = [Renewal(user, opened.get(user, []), closed.get(user, [])) for user in users]
         for first in range(0, len(renewals), USERS_PER_CALL):
-            await self._quotas.keep_streams(renewals[first : first + USERS_PER_CALL])
+            part = renewals[first : first + USERS_PER_CALL]
+            await self._quotas.keep_streams(part, kind=self._kind)
 
     def _take_closed(self) -> dict[str, list[str]]:
         closed, self._closed = self._closed, defaultdict(list)

@@ -16,6 +16,7 @@ from tests.support.gateway_client import GatewayClient
 from tests.support.model_process import model_process
 
 LEASE_SECONDS = 2
+PAGE = "https://chat.example"  # which may call the gateways
 AGENTS = {
     "quick": "fake:tokens=20",
     "slow": "fake:tokens=150,delay_ms=20",
@@ -42,6 +43,7 @@ def cluster(model_url: str, tmp_path_factory: pytest.TempPathFactory) -> Generat
         "HEADWATER_LEASE_SECONDS": str(LEASE_SECONDS),
         "HEADWATER_HEARTBEAT_SECONDS": "0.5",
         "HEADWATER_ATTEMPTS_MAX": "8",
+        "HEADWATER_CORS_ORIGINS": PAGE,
     }
     plan = Plan(
         data_dir=folder, llm_base_url=model_url, env=env, apis=2, orchestrators=2, persisters=2

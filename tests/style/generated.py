@@ -23,9 +23,11 @@ from services.api import (
     inspector,
     jobs,
     schemas,
-    sse,
+    sockets,
+    typing_notices,
+    viewing,
 )
-from shared import keys, states, thread_log
+from shared import keys, sessions, states, thread_log
 from shared.settings import PREFIX, Settings
 from tests.style.documents import PROTOCOL, SETTINGS
 from tests.style.sources import PRODUCT, ROOT, modules, name_of, parsed, text
@@ -85,12 +87,26 @@ def limits() -> str:
         ("a token", f"{authentication.TOKEN_BYTES_MAX // 1024} KiB"),
         ("`sub`", f"{authentication.USER_CHARS_MAX} characters"),
         ("a ticket", f"{keys.TICKET_SECONDS} seconds, and once"),
+        (
+            "a frame of a socket",
+            f"{Settings.model_fields['ws_message_bytes_max'].default // 1024} KiB",
+        ),
+        (
+            "frames of a socket",
+            f"{sockets.FRAMES_AT_ONCE_MAX} at once, {sockets.FRAMES_PER_SECOND_MAX} a second",
+        ),
+        ("a `typing`", f"{typing_notices.TYPING_SECONDS:g} seconds"),
+        (
+            "a session",
+            f"{keys.SESSION_SECONDS // 3600} hours behind its last use,"
+            f" and {sessions.SESSIONS_MAX} of a user",
+        ),
         ("a page of a job's events", f"{jobs.PAGE_EVENTS_MAX:,} events"),
         ("an `Idempotency-Key` is remembered", f"{keys.IDEMPOTENCY_SECONDS // 3600} hours"),
         ("silence of a stream, before a comment", f"{feed.PING_SECONDS:g} seconds"),
         (
             "`retry:` of a `reconnect`",
-            f"{sse.RECONNECT_MS_MIN:,} to {sse.RECONNECT_MS_MAX:,} ms, at random",
+            f"{viewing.RECONNECT_MS_MIN:,} to {viewing.RECONNECT_MS_MAX:,} ms, at random",
         ),
     ]
     return _table(("of", "bound"), rows)

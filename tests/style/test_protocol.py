@@ -12,7 +12,8 @@ import pytest
 from pydantic import BaseModel
 
 import services.api.routes
-from services.api import schemas
+from services.api import close_codes, schemas
+from services.api.client_frames import Frame
 from services.api.problems import CODES
 from shared import events
 from tests.style.documents import PROTOCOL, names_in, rows, section, spans
@@ -31,7 +32,8 @@ def routes() -> set[tuple[str, str]]:
         for handler in getattr(importlib.import_module(found.name), "HANDLERS", ()):
             for path in handler.paths:
                 plain = re.sub(r"\{(\w+):\w+\}", r"{\1}", path)
-                calls |= {(str(method), plain) for method in handler.http_methods}
+                methods = getattr(handler, "http_methods", {"GET"})  # a WebSocket has none
+                calls |= {(str(method), plain) for method in methods}
     return {(method, path) for method, path in calls if method != "HEAD"}
 
 
@@ -99,6 +101,32 @@ def test_common_fields_are_named() -> None:
     ):
         introduction = section(PROTOCOL, heading).split("|", 1)[0]
         assert common <= set(names_in(introduction)), heading
+
+
+def test_frames_of_a_client_are_those_that_are_read() -> None:
+    said = {names_in(row[0])[0]: row[1] for row in rows(section(PROTOCOL, "Frames of a client"))}
+    models = {get_args(m.model_fields["type"].annotation)[0]: m for m in get_args(Frame)}
+    assert set(said) == set(models)
+    for kind, fields in said.items():
+        expected = [
+            name if info.is_required() else f"{name}?"
+            for name, info in models[kind].model_fields.items()
+            if name not in ("id", "type")
+        ]
+        assert sorted(names_in(fields)) == sorted(expected), kind
+
+
+def test_closes_are_those_that_are_told() -> None:
+    closes = {c for c in vars(close_codes).values() if isinstance(c, close_codes.Close)}
+    said = {
+        (int(code), reason)
+        for row in rows(section(PROTOCOL, "Why a socket is closed"))
+        for code in row[0].split(", ")
+        for reason in names_in(row[1]) or [""]
+    }
+    of_problems = {(code, reason) for code, reason in said if reason in CODES and code > 4000}
+    assert {(close.code, close.reason) for close in closes} <= said
+    assert all(code == close_codes.OF_PROBLEMS + CODES[reason] for code, reason in of_problems)
 
 
 def test_problem_codes_are_those_of_the_gateway() -> None:

@@ -12,8 +12,9 @@ from services.api.feed import Feed
 from services.api.jobs import JobsOfUser
 from services.api.post_message import Asking, Question
 from services.api.schemas import AcceptedView
-from services.api.sse import Viewer, event_stream, job_stream
+from services.api.sse import event_stream, job_stream
 from services.api.stream_leases import StreamLeases
+from services.api.viewing import Viewer
 from shared.event_log import Accepted
 from shared.idempotency import Idempotency
 
@@ -47,8 +48,8 @@ class Answers:
             accepted = await self._asking.ask(caller, question, idempotency)
             job = await self._jobs.get(caller.user, accepted.job_id)
             refused.pop_all()  # the stream closes it
-        viewer = Viewer(caller, lambda: self._jobs.may_follow(caller.user, job), lease)
-        events = job_stream(self._feed, job, after=0, viewer=viewer)
+        viewer = Viewer(caller, lambda: self._jobs.may_follow(caller.user, job))
+        events = job_stream(self._feed, job, after=0, viewer=viewer, lease=lease)
         return event_stream(events, headers=_location(accepted))
 
 

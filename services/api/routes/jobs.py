@@ -26,8 +26,9 @@ from services.api.schemas import (
     JobStatusView,
     JobView,
 )
-from services.api.sse import Viewer, event_stream, job_stream
+from services.api.sse import event_stream, job_stream
 from services.api.stream_leases import StreamLeases
+from services.api.viewing import Viewer
 from shared.codec import Record, decode_event, json_page
 from shared.events import Done, ErrorRaised
 from shared.hot_state import Job
@@ -122,8 +123,8 @@ async def job_events(
     if wanted.format == "json":
         return _page(job, wanted, await jobs.page(job, after=wanted.after, limit=wanted.limit))
     lease = await streams.open(caller.user)
-    viewer = Viewer(caller, lambda: jobs.may_follow(caller.user, job), lease)
-    events = job_stream(feed, job, after=wanted.after, viewer=viewer)
+    viewer = Viewer(caller, lambda: jobs.may_follow(caller.user, job))
+    events = job_stream(feed, job, after=wanted.after, viewer=viewer, lease=lease)
     return cast("Any", event_stream(events))
 
 

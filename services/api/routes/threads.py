@@ -11,7 +11,9 @@ from litestar.response import Stream
 
 from services.api.authentication import TICKET_FOR
 from services.api.cursors import ThreadCursor
+from services.api.device_views import CancelledView
 from services.api.feed import Feed
+from services.api.jobs import JobsOfUser
 from services.api.messages import Messages
 from services.api.post_message import check_agent, idempotency_of
 from services.api.problems import BadRequest
@@ -20,10 +22,18 @@ from services.api.routes.documented import EVENT_STREAM, TICKET, refusals
 from services.api.routes.json_bodies import takes_json
 from services.api.routes.parameters import IdempotencyKey, event_place
 from services.api.routes.thread_views import ThreadViews
-from services.api.schemas import CreateThread, ReadThread, ThreadPage, ThreadView, UpdateThread
-from services.api.sse import Viewer, event_stream, thread_stream
+from services.api.schemas import (
+    CreateThread,
+    JobStatusView,
+    ReadThread,
+    ThreadPage,
+    ThreadView,
+    UpdateThread,
+)
+from services.api.sse import event_stream, thread_stream
 from services.api.stream_leases import StreamLeases
 from services.api.threads import Threads
+from services.api.viewing import Viewer
 from shared.agents import Agent
 from shared.events import ThreadStatus, ThreadUpdated
 from shared.times import utc_now
@@ -165,8 +175,25 @@ async def thread_events(
     caller = request.user
     thread = await threads.reached(caller.user, thread_id, place)
     lease = await streams.open(caller.user)
-    viewer = Viewer(caller, lambda: threads.may_follow(caller.user, thread_id), lease)
-    return event_stream(thread_stream(feed, thread, after=place, viewer=viewer))
+    viewer = Viewer(caller, lambda: threads.may_follow(caller.user, thread_id))
+    return event_stream(thread_stream(feed, thread, after=place, viewer=viewer, lease=lease))
+
+
+@post(
+    "/v1/threads/{thread_id:str}/cancel",
+    status_code=200,
+    summary="Cancel what this device has asked in a thread",
+    responses=refusals("not_found", "archive_unavailable"),
+)
+async def cancel_thread(
+    request: Request[Any, Any, Any],
+    thread_id: FromPath[str],
+    jobs: NamedDependency[SkipValidation[JobsOfUser]],
+) -> CancelledView:
+    statuses = await jobs.cancel_session(request.user, thread_id)
+    return CancelledView(
+        items=[JobStatusView(job_id=job_id, status=status) for job_id, status in statuses.items()]
+    )
 
 
 @post(
@@ -194,5 +221,6 @@ HANDLERS = [
     update_thread,
     delete_thread,
     read_thread,
+    cancel_thread,
     thread_events,
 ]

@@ -15,7 +15,6 @@ import psutil
 import pytest
 
 from services.api import connections, follower
-from services.api.connections import ClientConnection
 from tests.integration.api.gateways import Client, Running, token_for
 from tests.integration.api.test_feed import STALLING
 from tests.integration.api.waiting import eventually, soon
@@ -181,7 +180,7 @@ async def test_what_fits_into_the_buffer_is_watched_by_the_kernel(
     monkeypatch.setattr(
         connections, "_watch_by_kernel", lambda sock: small_buffer(sock, watch_by_kernel)
     )
-    monkeypatch.setattr(ClientConnection, "_wait", lambda _: None)
+    monkeypatch.setattr(connections.Patience, "begin", lambda _: None)
     attempt = await worker.ask(client)
     await attempt.say(*["x" * 4000] * 12)
     with asking(gateway, user, f"/v1/jobs/{attempt.lease.job_id}/events"):

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from services.api import sse
+from services.api.viewing import Viewing
 from shared.keys import TICKET_SECONDS
 from shared.redis_client import Redis
 from shared.settings import Settings
@@ -197,13 +197,13 @@ async def test_a_ticket_ends_with_its_token(
 ) -> None:
     thing, path = paths_of(await worker.ask(client))["thread"]
     ends: list[int] = []
-    through = sse._ending  # pyright: ignore[reportPrivateUsage] -- to see what it is given
+    through = Viewing.__init__
 
-    def noted(follower: Any, until: int) -> Any:
-        ends.append(until)
-        return through(follower, until)
+    def noted(self: Viewing, follower: Any, view: Any, viewer: Any) -> None:
+        ends.append(viewer.caller.expires_at)
+        through(self, follower, view, viewer)
 
-    monkeypatch.setattr(sse, "_ending", noted)
+    monkeypatch.setattr(Viewing, "__init__", noted)
     async with gateway.client(None) as brief:
         token = token_for(user, seconds=3)
         brief.headers["Authorization"] = f"Bearer {token}"

@@ -96,6 +96,10 @@ class Attempt:
         await self._append(events, silently=silently)
         self.text += "".join(texts)
 
+    async def add(self, kind: type[JobEvent], **fields: Any) -> None:
+        """Any event."""
+        await self._append([kind(**self._head(1), **fields)])
+
     async def end(self, status: FinalStatus = "done", *, silently: bool = False) -> None:
         await self._append([self._done(status, 1)], status, silently=silently)
 
