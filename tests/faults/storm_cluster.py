@@ -21,8 +21,8 @@ from tests.support.proxy import Proxy
 
 SILENCE_SECONDS_MAX = 3.0
 ENV = {
-    # A worker that dies, or is cut off for a lease, takes an attempt of every job it has, and in ten
-    # minutes of strikes at Redis a long answer may meet more of them than any limit that makes sense.
+    # A worker that dies, or is cut off for a lease, takes an attempt of every job it has. In ten
+    # minutes of strikes at Redis a long answer meets more of them than a limit that makes sense.
     "HEADWATER_ATTEMPTS_MAX": "48",
     "HEADWATER_LLM_TIMEOUT_SECONDS": str(SILENCE_SECONDS_MAX),
     "HEADWATER_LLM_IDLE_SECONDS": str(SILENCE_SECONDS_MAX),
