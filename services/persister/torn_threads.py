@@ -71,9 +71,12 @@ async def cut(connection: AsyncConnection, known: Mapping[str, int]) -> int:
     events, threads = 0, list[str]()
     for thread_id, position in known.items():
         beyond = {"thread_id": thread_id, "known": position}
-        found = [await connection.scalar(each, beyond) for each in (BEHIND_HOLE, WITHOUT_BEGINNING)]
-        if any(found):
-            place = {"thread_id": thread_id, "position": min(filter(None, found))}
+        found: list[int] = []
+        for statement in (BEHIND_HOLE, WITHOUT_BEGINNING):
+            first = await connection.scalar(statement, beyond)
+            found += [] if first is None else [first]
+        if found:
+            place = {"thread_id": thread_id, "position": min(found)}
             events += (await connection.execute(CUT, place)).rowcount
             threads.append(thread_id)
     await reproject(connection, threads)

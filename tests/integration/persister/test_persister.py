@@ -36,7 +36,8 @@ CHAT_EVENTS = 7  # thread.created, message.posted, started, three tokens, done
 async def deliver_to_the_dead(redis: Redis) -> int:
     """A persister that read all there was, and died with it a while ago; how many entries."""
     for log in (PartitionKeys(partition).log for partition in range(PARTITIONS)):
-        for _, entries in await redis.xreadgroup(PERSISTERS, "dead", {log: ">"}, count=10_000):
+        reply: Any = await redis.xreadgroup(PERSISTERS, "dead", {log: ">"}, count=10_000)
+        for _, entries in reply:
             ids = [entry_id for entry_id, _ in entries]
             await redis.xclaim(log, PERSISTERS, "dead", 0, ids, idle=IDLE_MS, justid=True)
     return len(await pending(redis))
