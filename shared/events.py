@@ -6,8 +6,7 @@ the event: the log assigns it.
 
 ``v`` is the schema version of the event's type. A type this process does not know is kept as
 ``UnknownEvent`` and passed on unchanged, so that an older reader never loses what a newer writer
-said. Field order is the order on the wire.
-"""
+said. Field order is the order on the wire."""
 
 from __future__ import annotations
 
@@ -226,13 +225,8 @@ class FileAdded(ThreadEvent, frozen=True):
 
     def as_attachment(self) -> Attachment:
         """As a message that has it attached says it."""
-        return Attachment(
-            file_id=self.file_id,
-            name=self.name,
-            type=self.media_type,
-            size=self.size,
-            has_thumbnail=self.has_thumbnail,
-        )
+        facts = self.model_dump(include={"file_id", "name", "size", "has_thumbnail"})
+        return Attachment(type=self.media_type, **facts)
 
 
 class FilePassages(ThreadEvent, frozen=True):

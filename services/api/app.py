@@ -98,29 +98,23 @@ def assemble(
     keys = FetchedKeys(settings.auth_jwks_url) if settings.auth_jwks_url else None
     health = Health(redis, archive, feed, keys)
     tickets = Tickets(redis, settings.partitions)
-    event_log = EventLog(redis, settings.partitions)
-    thread_log = ThreadLog(redis, settings.partitions, idle_ttl_seconds=settings.idle_ttl_seconds)
+    event_log, thread_log = _logs(settings, redis)
     quotas, lenient = Quotas(redis), Lenient()
-    streams = StreamLeases(quotas, lenient, per_user=settings.streams_per_user)
-    company = _company(settings, redis, quotas, lenient)
+    streams, company = _leases(settings, redis, quotas, lenient)
     claims = Claims(redis, settings.partitions)
     threads = Threads(thread_log, hot, archive, claims)
     jobs = JobsOfUser(event_log, threads, hot, archive, history)
     messages = Messages(threads, hot, archive)
     files = _files(settings, threads, hot, archive)
     asking = Asking(
-        event_log,
-        threads,
-        JobsByKey(claims, hot, archive),
-        JobLimit(quotas, per_user=settings.jobs_per_user),
-        agents=agents,
+        event_log, threads, JobsByKey(claims, hot, archive),
+        JobLimit(quotas, per_user=settings.jobs_per_user), agents=agents,
         queue_max=settings.queue_per_thread_max,
         lookups=Lookups(messages.question_of, files.attachments),
-    )
+    )  # fmt: skip
     limits = _limits(settings, quotas, lenient)
-    metrics = Metrics(
-        Backlog(redis, settings.partitions), _readings(feed, streams, company, lenient)
-    )
+    readings = _readings(feed, streams, company, lenient)
+    metrics = Metrics(Backlog(redis, settings.partitions), readings)
     provided: dict[str, Any] = {
         "threads": threads,
         "answers": Answers(asking, jobs, feed, streams),
@@ -138,8 +132,7 @@ def assemble(
         "streams": streams,
         "metrics": metrics,
         "health": health,
-        "agents": agents,
-        "default_model": settings.llm_model,
+        **_of_models(settings, agents),
     }
     authentication = authentication_middleware(_verifier(settings, keys), tickets)
     application = _application(settings, limits, provided, authentication)
@@ -147,8 +140,21 @@ def assemble(
     return Gateway(app, feed, streams, company, health, keys, settings.ws_message_bytes_max)
 
 
-def _company(settings: Settings, redis: Redis, quotas: Quotas, lenient: Lenient) -> Company:
-    return Company(
+def _of_models(settings: Settings, agents: Mapping[str, Agent]) -> dict[str, Any]:
+    return {"agents": agents, "default_model": settings.llm_model}
+
+
+def _logs(settings: Settings, redis: Redis) -> tuple[EventLog, ThreadLog]:
+    ttl_seconds = settings.idle_ttl_seconds
+    threads = ThreadLog(redis, settings.partitions, idle_ttl_seconds=ttl_seconds)
+    return EventLog(redis, settings.partitions), threads
+
+
+def _leases(
+    settings: Settings, redis: Redis, quotas: Quotas, lenient: Lenient
+) -> tuple[StreamLeases, Company]:
+    streams = StreamLeases(quotas, lenient, per_user=settings.streams_per_user)
+    return streams, Company(
         StreamLeases(quotas, lenient, per_user=settings.sockets_per_user, kind="sockets"),
         Attendances(Presence(redis, settings.partitions), lenient),
         Devices(Sessions(redis), lenient),

@@ -7,8 +7,13 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import from_json
 
+from services.api.bodies import (
+    AgentName,
+    Metadata,
+    PostMessage,
+    Text,
+)
 from services.api.problems import FIELDS_MAX, Told
-from services.api.schemas import AgentName, Metadata, PostMessage, Text
 from shared.commands import OnBusy
 
 FRAME_ID_CHARS_MAX: Final = 255  # as an Idempotency-Key

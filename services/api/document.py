@@ -16,7 +16,8 @@ from litestar.openapi.spec import OpenAPI
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from services.api.schemas import Body, View
+from services.api.bodies import Body
+from services.api.schemas import View
 
 REFERENCE: Final = "#/components/schemas/{model}"
 

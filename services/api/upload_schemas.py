@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.api.schemas import AcceptedView, FileView, Text
+from services.api.bodies import Text
+from services.api.schemas import AcceptedView, FileView
 
 
 class UploadForm(BaseModel):

@@ -17,12 +17,12 @@ from pydantic.fields import FieldInfo
 from services.api import (
     app,
     authentication,
+    bodies,
     feed,
     file_names,
     files,
     inspector,
     jobs,
-    schemas,
     sockets,
     typing_notices,
     viewing,
@@ -70,16 +70,16 @@ def job_statuses() -> str:
 def limits() -> str:
     """The bounds a client may meet."""
     rows = [
-        ("`content`, `query`", f"{schemas.MESSAGE_CHARS_MAX:,} characters"),
-        ("`title`", f"{schemas.TITLE_CHARS_MAX:,} characters"),
+        ("`content`, `query`", f"{bodies.MESSAGE_CHARS_MAX:,} characters"),
+        ("`title`", f"{bodies.TITLE_CHARS_MAX:,} characters"),
         (
             "`metadata`",
-            f"{schemas.METADATA_BYTES_MAX // 1024} KiB of JSON,"
-            f" {schemas.METADATA_DEPTH_MAX} levels deep",
+            f"{bodies.METADATA_BYTES_MAX // 1024} KiB of JSON,"
+            f" {bodies.METADATA_DEPTH_MAX} levels deep",
         ),
         ("participants of a thread", f"{thread_log.PARTICIPANTS_MAX}, beside its owner"),
         ("a request's body, but for a file", f"{app.BODY_BYTES_MAX // 1024:,} KiB"),
-        ("`attachments` of a message", f"{schemas.ATTACHMENTS_MAX}"),
+        ("`attachments` of a message", f"{bodies.ATTACHMENTS_MAX}"),
         ("a file's name", f"{file_names.NAME_BYTES_MAX} bytes of UTF-8; a longer one is cut"),
         ("an image", f"{inspector.IMAGE_PIXELS_MAX:,} pixels"),
         ("text of a file that is read", f"{inspector.TEXT_CHARS_MAX:,} characters"),

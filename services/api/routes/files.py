@@ -22,6 +22,7 @@ from litestar.openapi.spec import (
 from litestar.params import FromPath, HeaderParameter, SkipValidation
 from litestar.response import Stream
 
+from services.api.bodies import MESSAGE_CHARS_MAX
 from services.api.byte_ranges import Unsatisfiable, matches, wanted
 from services.api.file_names import content_disposition
 from services.api.file_types import IMAGES
@@ -32,7 +33,6 @@ from services.api.routes.documented import refusals
 from services.api.routes.file_views import view_of_file
 from services.api.routes.json_bodies import UnsupportedMediaType
 from services.api.routes.parameters import IdempotencyKey
-from services.api.schemas import MESSAGE_CHARS_MAX
 from services.api.upload_file import Uploading
 from services.api.upload_schemas import UploadedView
 from services.api.uploads import FORM_DATA, FRAME_BYTES_MAX, MESSAGE_BYTES_MAX, Form, boundary_of

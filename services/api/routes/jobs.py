@@ -11,6 +11,7 @@ from litestar.openapi import ResponseSpec
 from litestar.params import FromPath, JSONBody, QueryParameter, SkipValidation
 
 from services.api.authentication import TICKET_FOR
+from services.api.bodies import CreateJob
 from services.api.feed import Feed
 from services.api.jobs import PAGE_EVENTS_MAX, JobsOfUser
 from services.api.post_message import Question, idempotency_of
@@ -20,7 +21,6 @@ from services.api.routes.json_bodies import takes_json
 from services.api.routes.parameters import IdempotencyKey, event_place
 from services.api.schemas import (
     AcceptedView,
-    CreateJob,
     EventPage,
     JobErrorView,
     JobStatusView,

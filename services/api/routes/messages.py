@@ -9,6 +9,7 @@ from litestar.di import NamedDependency
 from litestar.openapi import ResponseSpec
 from litestar.params import FromPath, JSONBody, QueryParameter, SkipValidation
 
+from services.api.bodies import PostMessage
 from services.api.messages import Messages
 from services.api.post_message import Question, idempotency_of
 from services.api.routes.answers import Answers
@@ -21,7 +22,6 @@ from services.api.schemas import (
     MessagePage,
     MessageStateView,
     MessageView,
-    PostMessage,
 )
 from shared.states import MessageState
 from shared.transcript import Message

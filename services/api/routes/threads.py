@@ -10,6 +10,7 @@ from litestar.params import FromPath, JSONBody, QueryParameter, SkipValidation
 from litestar.response import Stream
 
 from services.api.authentication import TICKET_FOR
+from services.api.bodies import CreateThread, ReadThread, UpdateThread
 from services.api.cursors import ThreadCursor
 from services.api.device_views import CancelledView
 from services.api.feed import Feed
@@ -22,14 +23,7 @@ from services.api.routes.documented import EVENT_STREAM, TICKET, refusals
 from services.api.routes.json_bodies import takes_json
 from services.api.routes.parameters import IdempotencyKey, event_place
 from services.api.routes.thread_views import ThreadViews
-from services.api.schemas import (
-    CreateThread,
-    JobStatusView,
-    ReadThread,
-    ThreadPage,
-    ThreadView,
-    UpdateThread,
-)
+from services.api.schemas import JobStatusView, ThreadPage, ThreadView
 from services.api.sse import event_stream, thread_stream
 from services.api.stream_leases import StreamLeases
 from services.api.threads import Threads

@@ -8,9 +8,10 @@ from litestar import Request, Response, post
 from litestar.di import NamedDependency
 from litestar.params import JSONBody, SkipValidation
 
+from services.api.bodies import CreateTicket
 from services.api.routes.documented import refusals
 from services.api.routes.json_bodies import takes_json
-from services.api.schemas import CreateTicket, TicketView
+from services.api.schemas import TicketView
 from services.api.tickets import TicketDesk
 
 

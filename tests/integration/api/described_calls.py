@@ -36,7 +36,10 @@ class DescribedCall:
     def request(self, ids: Mapping[str, str]) -> dict[str, Any]:
         """What httpx is to send."""
         filled = _filled(self.body, ids)
-        sent: dict[str, Any] = {"method": self.method, "url": self.path.format(**NO_THINGS | ids)}
+        sent: dict[str, Any] = {
+            "method": self.method,
+            "url": self.path.format(**{**NO_THINGS, **ids}),
+        }
         sent["params"] = _filled(self.query, ids)
         if self.body is not None and self.media_type == FORM:
             sent["files"] = {name: ("a.txt", b"hi") for name in filled}

@@ -158,7 +158,7 @@ async def test_without_a_list_nobody_may(gateway: Running, client: Client) -> No
     ["<script>alert(1)</script>", "a b", "x" * 129, "ü", "a;b", "%0d%0aX: y", ""],
 )
 async def test_what_is_no_request_id_is_not_given_back(client: Client, given: str) -> None:
-    response = await client.get("/v1/threads", headers={"X-Request-Id": given.encode()})
+    response = await client.get("/v1/threads", headers=[(b"X-Request-Id", given.encode())])
     [given_back] = response.headers.get_list("x-request-id")
     assert re.fullmatch(r"[0-9a-f]{16}", given_back)
 

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from services.api.app import BODY_BYTES_MAX
-from services.api.schemas import (
-    INTEGER_MAX,
+from services.api.bodies import (
     MESSAGE_CHARS_MAX,
     METADATA_BYTES_MAX,
     METADATA_DEPTH_MAX,
     TITLE_CHARS_MAX,
 )
+from services.api.schemas import INTEGER_MAX
 from tests.integration.api.gateways import Client, Running, problem_of
 from tests.integration.api.worker import Worker
 
