@@ -15,6 +15,7 @@ from services.api.bodies import (
     METADATA_DEPTH_MAX,
     TITLE_CHARS_MAX,
 )
+from services.api.described_json import INTEGER_MAX
 from services.api.schemas import INTEGER_MAX
 from tests.integration.api.gateways import Client, Running, problem_of
 from tests.integration.api.worker import Worker
