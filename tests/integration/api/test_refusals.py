@@ -16,7 +16,6 @@ from services.api.bodies import (
     TITLE_CHARS_MAX,
 )
 from services.api.described_json import INTEGER_MAX
-from services.api.schemas import INTEGER_MAX
 from tests.integration.api.gateways import Client, Running, problem_of
 from tests.integration.api.worker import Worker
 
