@@ -16,7 +16,9 @@ class DeviceTracking:
         self._app, self._devices = app, devices
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._devices.seen(cast("Caller", scope["user"]))
+        caller = cast("Caller | None", dict(scope).get("user"))  # OPTIONS is answered to everybody
+        if caller is not None:
+            await self._devices.seen(caller)
         await self._app(scope, receive, send)
 
 

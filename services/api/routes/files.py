@@ -47,7 +47,7 @@ SAFE: Final = {  # a file is somebody else's: it is shown, never run, and kept b
     "Vary": "Authorization",
 }
 BYTES: Final = ResponseSpec(
-    bytes, media_type="application/octet-stream", generate_examples=False, description="The bytes"
+    bytes, media_type="*/*", generate_examples=False, description="The bytes, as what they are"
 )
 
 Range = Annotated[str | None, HeaderParameter(name="Range", description="one range of bytes")]
@@ -62,7 +62,7 @@ class TakesFile(Operation):
     """Takes a form with a file, which is read as it comes."""
 
     def __post_init__(self) -> None:
-        of_file = Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY)
+        of_file = Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY, min_length=1)
         message = Schema(type=OpenAPIType.STRING, min_length=1, max_length=MESSAGE_CHARS_MAX)
         form = Schema(
             type=OpenAPIType.OBJECT,

@@ -113,7 +113,7 @@ async def _endless() -> AsyncIterator[bytes]:
         picture("PNG")[:2000],
         picture("JPEG")[:2000],
         picture("PNG")[:30],
-        b"GIF89a" + os.urandom(500),
+        b"GIF89a\x10\0\x10\0" + os.urandom(500),
         pdf(["hi"])[:300],
         b"%PDF-1.7" + os.urandom(500),
     ],
