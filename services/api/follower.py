@@ -206,8 +206,7 @@ class Follower:
     async def _catch_up(self) -> list[Record]:
         self._behind = False  # before reading: whatever comes meanwhile counts
         try:
-            async with asyncio.timeout(None) as self._reading:  # until ``end``
-                records, more = await self._read()
+            records, more = await self._read_until_end()
         except TimeoutError:
             self._behind = True
             return []
@@ -215,8 +214,6 @@ class Follower:
             self._missing_since = None
             await self._wait_for_stores(str(error))
             return []
-        finally:
-            self._reading = None
         if self.cursor and not await self._stands(records):
             return []
         if more:
@@ -226,6 +223,14 @@ class Follower:
         if records:
             self._go_to(records[-1])
         return records
+
+    async def _read_until_end(self) -> Page:
+        """Raises TimeoutError once ``end`` is called."""
+        async with asyncio.timeout(None) as self._reading:
+            try:
+                return await self._read()
+            finally:
+                self._reading = None  # it is over: to reschedule it would be an error
 
     async def _read(self) -> Page:
         """What stands at the cursor and behind it, as much of it as may be held."""

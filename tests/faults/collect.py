@@ -17,13 +17,14 @@ from typing import Any
 import psycopg
 
 from infra.local.cluster import LocalCluster
+from shared.continuity import RECALL_SECONDS
 from shared.redis_client import connect
 from tests.faults import stores
 from tests.faults.history import History
 from tests.faults.logs import Logs
 from tests.faults.oracle import QUIET_SECONDS_MAX, TAIL
 from tests.faults.requests import NotAccepted, Refused, Reply
-from tests.faults.workload import Workload
+from tests.faults.workload import Job, Workload
 
 POLL_SECONDS = 0.1
 REBUILD_SECONDS_MAX = 60.0
@@ -82,13 +83,22 @@ class Collector:
             await stores.redis_threads(redis, sorted(threads), self._history)
             await stores.dead_jobs(redis, self._history)
         for job in self._workload.jobs:
-            reply = await self._workload.send("GET", f"/v1/jobs/{job.job_id}", user=job.user)
+            reply = await self._certain(job)
             self._history.add("job", job_id=job.job_id, status=reply.status, body=reply.body)
             if reply.status == 200:
                 await self._suffixes(job.job_id, job.user, reply.body.get("last_seq") or 0)
         await self._foreign()
         await self._rebuild()
         self._machine()
+
+    async def _certain(self, job: Job) -> Reply:
+        """What a gateway says of a job, once it is sure: after a loss it is not, for a while."""
+        deadline = time.monotonic() + RECALL_SECONDS + QUIET_SECONDS_MAX
+        while True:
+            reply = await self._workload.send("GET", f"/v1/jobs/{job.job_id}", user=job.user)
+            if reply.status != 503 or time.monotonic() > deadline:
+                return reply
+            await asyncio.sleep(POLL_SECONDS)
 
     async def _suffixes(self, job_id: str, user: str, last_seq: int) -> None:
         """Read it again from somewhere, as pages and as a stream, on different gateways."""

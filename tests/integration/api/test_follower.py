@@ -16,6 +16,7 @@ from services.api import follower as follower_module
 from services.api.follower import Follower
 from shared.archive import Archive
 from shared.codec import Record
+from shared.errors import LogUnavailable
 from shared.hot_state import READ_COUNT_MAX
 from shared.postgres import create_engine
 from shared.settings import Settings
@@ -206,6 +207,27 @@ async def test_the_end_comes_at_once_while_it_reads(
         waiting = tasks.create_task(soon(follower.next()))
         await soon(reading.wait())
         follower.end()
+        follower.end()
+    assert waiting.result() == []
+
+
+async def test_the_end_comes_at_once_while_the_stores_are_away(
+    history: ThreadStream, worker: Worker, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thread_id, _ = await thread_of(worker, client, 8)
+    asked = 0
+
+    async def away(*_: object, **__: object) -> None:
+        nonlocal asked
+        asked += 1
+        raise LogUnavailable("away")
+
+    monkeypatch.setattr(history, "behind", away)
+    monkeypatch.setattr(follower_module, "RETRY_SECONDS", 3600.0)
+    follower = Follower(history, thread_id, after=0)
+    async with asyncio.TaskGroup() as tasks:
+        waiting = tasks.create_task(soon(follower.next()))
+        await eventually(lambda: asked == 1 and follower._behind)
         follower.end()
     assert waiting.result() == []
 
