@@ -28,10 +28,12 @@ class JobsOfUser:
         """Raises NotFound: no such job, or not this user's; LogUnavailable."""
         if not is_job_id(job_id):
             raise NotFound()
-        job = await present(self._hot, partition_of(job_id), lambda: self._known(job_id))
-        if job.owner != user:
-            raise NotFound()
-        return job
+        return await present(
+            self._hot,
+            partition_of(job_id),
+            lambda: self._known(job_id),
+            theirs=lambda job: job.owner == user,
+        )
 
     async def _known(self, job_id: str) -> Job | None:
         return await self._hot.job(job_id) or await self._archive.job(job_id)

@@ -41,8 +41,13 @@ class Threads:
         if not is_thread_id(thread_id):
             raise NotFound()
         partition = self._hot.keys(thread_id).partition
-        thread = await present(self._hot, partition, lambda: self.known(thread_id))
-        if thread.owner != user or thread.is_gone:
+        thread = await present(
+            self._hot,
+            partition,
+            lambda: self.known(thread_id),
+            theirs=lambda thread: thread.owner == user,
+        )
+        if thread.is_gone:
             raise NotFound()
         return thread
 
