@@ -17,15 +17,22 @@ Thing = TypeVar("Thing")
 
 
 async def present(
-    hot: HotState, partition: int, look: Callable[[], Awaitable[Thing | None]]
+    hot: HotState,
+    partition: int,
+    look: Callable[[], Awaitable[Thing | None]],
+    *,
+    theirs: Callable[[Thing], bool],
 ) -> Thing:
-    """What the look finds. Raises NotFound; LogUnavailable while that is not certain."""
+    """What the look finds, if it is theirs. Raises NotFound; LogUnavailable while nobody can say.
+
+    What is somebody else's is answered like what is not there, in doubt as well.
+    """
     found = await look()
-    if found is None:
+    if found is None or not theirs(found):
         certain = await hot.is_verified(partition)
         found = await look()  # it may have come back before the partition was opened
-        if found is None and not certain:
+        if found is None or not theirs(found):
+            if certain:
+                raise NotFound()
             raise LogUnavailable("Redis has lost something that is being put back.")
-    if found is None:
-        raise NotFound()
     return found

@@ -37,7 +37,12 @@ class JobsOfUser:
         """Raises NotFound: no such job, or not in a thread of this user's; LogUnavailable."""
         if not is_job_id(job_id):
             raise NotFound()
-        job = await present(self._hot, partition_of(job_id), lambda: self._known(job_id))
+        job = await present(
+            self._hot,
+            partition_of(job_id),
+            lambda: self._known(job_id),
+            theirs=lambda _: True,  # it is theirs whose thread it is in
+        )
         await self._threads.seen(user, job.thread_id)
         return job
 

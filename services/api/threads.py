@@ -60,10 +60,12 @@ class Threads:
         if not is_thread_id(thread_id):
             raise NotFound()
         partition = self._hot.keys(thread_id).partition
-        thread = await present(self._hot, partition, lambda: self.known(thread_id))
-        if not thread.has(user):
-            raise NotFound()
-        return thread
+        return await present(
+            self._hot,
+            partition,
+            lambda: self.known(thread_id),
+            theirs=lambda thread: thread.has(user),
+        )
 
     async def may_follow(self, user: str, thread_id: str) -> bool:
         """Whether the thread is still there for the user; not, while that is not known."""

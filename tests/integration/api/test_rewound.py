@@ -193,6 +193,22 @@ async def test_what_nobody_knows_for_the_moment_is_not_denied(
         assert await client.problem("GET", path) == (404, "not_found")
 
 
+async def test_in_doubt_anothers_thing_is_no_thing_either(
+    gateway: Running, client: Client, worker: Worker
+) -> None:
+    lease = (await worker.ask(client)).lease
+    recall = worker.keys(lease.thread_id).recall
+    paths = [f"/v1/jobs/{lease.job_id}", f"/v1/threads/{lease.thread_id}"]
+    async with gateway.client("stranger") as stranger:
+        await worker.redis.set(recall, 1)
+        for path in paths:
+            assert await stranger.problem("GET", path) == (503, "log_unavailable")
+            assert (await client.get(path)).status_code == 200
+        await worker.redis.delete(recall)
+        for path in paths:
+            assert await stranger.problem("GET", path) == (404, "not_found")
+
+
 async def test_nor_while_a_worker_may_offer_it_again(client: Client, worker: Worker) -> None:
     thread_id = new_thread_id()
     recall = worker.keys(thread_id).recall
