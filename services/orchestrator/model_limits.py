@@ -22,7 +22,7 @@ class ModelLimits:
     first_token_seconds: float = 60.0  # of one try, connecting included
     between_tokens_seconds: float = 30.0
     tries_max: int = 3
-    unreachable_tries_max: int = 6  # 4 to 8 seconds
+    unreachable_tries_max: int = 6  # in 3.9 to 7.75 seconds
     backoff_seconds_first: float = 0.25
     backoff_seconds_max: float = 4.0
     retry_after_seconds_max: float = 20.0
