@@ -7,12 +7,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import from_json
 
-from services.api.bodies import (
-    AgentName,
-    Metadata,
-    PostMessage,
-    Text,
-)
+from services.api.bodies import AgentName, FileIds, Metadata, PostMessage, Text
 from services.api.problems import FIELDS_MAX, Told
 from shared.commands import OnBusy
 
@@ -36,6 +31,7 @@ class MessageFrame(ClientFrame):
     content: Text | None = None
     replaces: str | None = Field(None, max_length=64)
     agent: AgentName | None = None
+    attachments: FileIds = Field(default_factory=list[str])
     metadata: Metadata = Field(default_factory=dict)
     on_busy: OnBusy = "enqueue"
 
@@ -44,7 +40,7 @@ class FileFrame(ClientFrame):
     """A message about a file that was uploaded before."""
 
     type: Literal["file"]
-    file_id: str = Field(max_length=64)
+    file_id: str = Field(max_length=128)
     message: Text
 
 

@@ -56,7 +56,13 @@ class SocketRequests:
     async def _ask(self, visit: Visit, frame: MessageFrame | FileFrame) -> bytes:
         body = posted(frame)
         question = Question(
-            body.content, visit.thread_id, body.agent, body.metadata, body.on_busy, body.replaces
+            body.content,
+            visit.thread_id,
+            body.agent,
+            body.metadata,
+            body.on_busy,
+            body.replaces,
+            body.attachments,
         )
         named = idempotency_of(frame.id, "post_message", body, thread_id=visit.thread_id)
         accepted = await self._asking.ask(visit.caller, question, named)

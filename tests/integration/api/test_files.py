@@ -16,6 +16,7 @@ from shared.postgres import create_engine
 from shared.settings import Settings
 from tests.integration.api.gateways import Client, Running
 from tests.integration.api.persisting import archive_all, let_go
+from tests.integration.api.socket_client import socket_of
 from tests.integration.api.uploading import add, send, thread
 from tests.integration.api.worker import Worker
 from tests.support.sample_files import bomb, pdf, picture
@@ -94,6 +95,23 @@ async def test_a_message_has_the_file_attached(
     await let_go(worker, place)
     assert await attached() == [[shown]] * 3
     assert (await client.get(added["file_url"])).content == TEXT
+
+
+async def test_a_socket_asks_about_a_file(client: Client, worker: Worker) -> None:
+    place = await thread(client)
+    added = (await send(client, place, TEXT)).json()["file_id"]
+    elsewhere = (await add(client, TEXT))["file_id"]
+    async with socket_of(client, place) as socket:
+        await socket.send("file", file_id=elsewhere, message="What is it?", id="1")
+        assert (await socket.until("error"))["code"] == "not_found"
+        await socket.send("file", file_id=added, message="What is it?", id="2")
+        await socket.send("message", content="And now?", attachments=[added], id="3")
+        accepted = [await socket.until("accepted") for _ in range(2)]
+    for asked, content in zip(accepted, ("What is it?", "And now?"), strict=True):
+        attempt = await worker.begin(asked["job_id"])
+        assert attempt.command.content == content
+        assert [each.file_id for each in attempt.command.attachments] == [added]
+        await attempt.end()
 
 
 async def test_asked_again_a_question_keeps_its_files(client: Client, worker: Worker) -> None:
