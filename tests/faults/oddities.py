@@ -75,10 +75,10 @@ def odd_agents() -> None:
     """Agents of these names do something else before they ask the model."""
     generate = cast("Any", _JobRun)._generate
 
-    async def odd(self: Any, lease: Any, writer: JobWriter) -> Any:
+    async def odd(self: Any, writer: JobWriter) -> Any:
         if act := ODD_AGENTS.get(self._agent.name):
             act(writer)
-        return await generate(self, lease, writer)
+        return await generate(self, writer)
 
     cast("Any", _JobRun)._generate = odd
 
