@@ -71,6 +71,12 @@ class Continuity:
             await pipeline.execute()
         return life
 
+    async def life(self, partition: int) -> str:
+        """The life that the partition lives; '' when that is over and no other has begun."""
+        with translate():
+            life = await self._redis.hget(self._metas[partition], "life")
+        return "" if life is None else life.decode()
+
     async def last_log_id(self, partition: int) -> LogId:
         """The newest id the partition's log has ever given out, also when it is trimmed."""
         with translate():

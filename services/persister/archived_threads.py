@@ -147,10 +147,9 @@ def _command(posted: str) -> str:
 
 
 def control(
-    *, prefix: str, group: str, thread_id: str, fields: dict[str, str | int],
+    *, prefix: str, group: str, life: str, thread_id: str, fields: dict[str, str | int],
     jobs: Sequence[dict[str, Any]],
 ) -> str:  # fmt: skip
     """The first argument of ``restore_thread``. An empty list is left to Lua as one."""
-    return json.dumps(
-        {"prefix": prefix, "group": group, "thread_id": thread_id, "thread": fields, "jobs": jobs}
-    )
+    place = {"prefix": prefix, "group": group, "life": life, "thread_id": thread_id}
+    return json.dumps({**place, "thread": fields, "jobs": jobs})

@@ -22,6 +22,8 @@ that Redis does not know at all, or whose command is gone, gets its command agai
 Failures
     Postgres away        Partitions stay closed: nobody knows what must not be given out again.
     Redis goes again     LogUnavailable; the next look begins anew. All of it may be repeated.
+    Redis loses again    Nothing more is put back: what was decided, such as that Redis fills a
+                         hole, is of a life that is over, and ``restore_thread`` refuses.
     A hole in the archive  Where an event was given up on. What stands behind it is not put back.
     This process dies    Postgres gives the lock to the next that asks.
 """
@@ -105,7 +107,7 @@ class Restore:
             if archive is None:
                 return
             found = await self._threads_of(archive, set(closed))
-            restored = [await self._thread(archive, thread_id) for thread_id in found]
+            restored = [await self._thread(archive, thread_id, life) for thread_id in found]
             recall = bool(await archive.scalar(KNOWS_ANYTHING))
             opened = await self._continuity.open(closed, life, recall=recall)
         events, jobs = (sum(counts) for counts in zip((0, 0), *restored, strict=True))
@@ -134,7 +136,9 @@ class Restore:
         # Later than the look into Redis: see ``_lost_of``.
         async with self._alone("REPEATABLE READ") as archive:
             for thread_id in suspects if archive is not None else ():
-                _, jobs = await self._thread(cast("AsyncConnection", archive), thread_id)
+                partition = partition_of_thread(thread_id, self._partitions)
+                life = await self._continuity.life(partition)
+                _, jobs = await self._thread(cast("AsyncConnection", archive), thread_id, life)
                 log.warning("jobs taken up again", thread_id=thread_id, jobs=jobs)
 
     async def _lost_of(self, job_ids: list[str]) -> list[str]:
@@ -182,8 +186,8 @@ class Restore:
         threads = ((partition_of_thread(each, self._partitions), each) for each in thread_ids)
         return sorted(thread_id for partition, thread_id in threads if partition in partitions)
 
-    async def _thread(self, archive: AsyncConnection, thread_id: str) -> tuple[int, int]:
-        """How many events and jobs were put back."""
+    async def _thread(self, archive: AsyncConnection, thread_id: str, life: str) -> tuple[int, int]:
+        """How many events and jobs were put back. Raises LogUnavailable when that life is over."""
         keys = PartitionKeys(partition_of_thread(thread_id, self._partitions))
         thread = await archived_threads.archived_thread(archive, thread_id)
         if thread is None:
@@ -203,13 +207,16 @@ class Restore:
             if known is None and not jobs:
                 return 0, 0  # it is loaded when somebody needs it
             first = archived_threads.control(
-                prefix=keys.prefix, group=ORCHESTRATORS, thread_id=thread_id,
+                prefix=keys.prefix, group=ORCHESTRATORS, life=life, thread_id=thread_id,
                 fields=thread.fields, jobs=jobs,
             )  # fmt: skip
             names = [keys.thread(thread_id), keys.thread_events(thread_id)]
             names += [keys.thread_queue(thread_id), keys.log, keys.commands]
             call = Call(self._script, names, [first, *behind.arguments])
-            events, jobs_restored = await run(self._redis, call)
+            reply = await run(self._redis, call)
+            if reply[0] == b"OVER":
+                raise LogUnavailable("Redis has lost more since")
+            events, jobs_restored = reply
             restored = restored[0] + events, restored[1] + jobs_restored
             if not behind.more:
                 break

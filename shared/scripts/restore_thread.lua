@@ -2,11 +2,12 @@
 -- Puts back what the archive knows of a thread and Redis does not: events, jobs, commands.
 --
 -- KEYS  1 thread  2 thread events  3 thread queue  4 log (routes)  5 commands
--- ARGV  1 control, JSON: prefix group thread_id thread (fields → values)
+-- ARGV  1 control, JSON: prefix group life thread_id thread (fields → values)
 --         jobs, by first position: [{job_id, facts (fields → values), done, command,
 --         is_unwanted}]
 --       2… position, stream, seq, type, data of archived events, positions rising by one
 -- Returns  {events put back, jobs put back}
+--          {'OVER'} the life in which that was decided: Redis has lost more since
 -- Atomic because it decides on what Redis knows at this moment: events at positions it has are skipped,
 -- a job is only moved onward, and an unfinished one gets a command unless it has one. Sent twice, it
 -- does nothing the second time. It does not append to the log: the persister has these events.
@@ -16,6 +17,7 @@
 local a = cjson.decode(ARGV[1])
 local thread, events, queue, commands = KEYS[1], KEYS[2], KEYS[3], KEYS[5]
 
+if redis.call('HGET', a.prefix .. ':meta', 'life') ~= a.life then return {'OVER'} end
 local position = tonumber(redis.call('HGET', thread, 'position') or a.thread.position)
 local before = position
 for i = 2, #ARGV, 5 do

@@ -33,6 +33,11 @@ FAILURES = (
 Mutation = tuple[str, str, Callable[..., Awaitable[None]]]
 MUTATIONS: list[Mutation] = [
     (
+        "if redis.call('HGET', a.prefix .. ':meta', 'life') ~= a.life then return {'OVER'} end",
+        "",
+        torn.test_a_hole_that_redis_no_longer_fills_is_not_built_on,
+    ),
+    (
         "if tonumber(ARGV[i]) == position + 1 then",
         "if true then",
         restoring.test_a_call_whose_reply_is_lost_is_harmless,

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-import pytest
-from sqlalchemy.ext.asyncio import AsyncEngine
+from collections.abc import Collection
+from typing import Any, cast
 
-from shared.keys import PERSISTERS
+import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from services.persister.restore import Restore
+from shared.errors import LogUnavailable
+from shared.keys import PERSISTERS, PartitionKeys
+from shared.retention import Retention
 from tests.integration.persister.losing import archive_now, commands_of, restore_with
 from tests.integration.persister.observing import assert_archived
 from tests.integration.persister.tables import archive, expected_read_model, read_model
-from tests.integration.persister.writer import Writer
+from tests.integration.persister.writer import PARTITIONS, TTL_SECONDS, Writer
 from tests.support.append_only_file import lose_since, moment
 from tests.support.event_history import check_thread_history
 from tests.support.servers import Server
@@ -140,3 +146,36 @@ async def test_an_attempt_whose_beginning_is_not_archived_keeps_its_number(
     assert (job[b"attempt"], job[b"seq"]) == (b"1", str(last).encode())
     last = await writer.say(lease, ["more"], after=last)
     await writer.end(lease, command.reply_id, "archived more", after=last)
+
+
+class InterruptedRestore(Restore):
+    """Redis loses everything just when it is known that it fills the hole."""
+
+    async def _threads_of(self, archive: AsyncConnection, closed: Collection[int]) -> list[str]:
+        await self._redis.flushall()
+        return await super()._threads_of(archive, closed)
+
+
+async def test_a_hole_that_redis_no_longer_fills_is_not_built_on(
+    writer: Writer, engine: AsyncEngine
+) -> None:
+    command = await writer.ask()
+    lease = await writer.begin(command)
+    await archive_now(writer, engine)
+    last = await writer.say(lease, ["held"])
+    await hold(writer, command.thread_id)
+    await writer.say(lease, ["archived", "too"], after=last)
+    await archive_now(writer, engine)
+    for partition in range(PARTITIONS):
+        await cast("Any", writer.redis).hdel(PartitionKeys(partition).meta, "verified")
+    retention = Retention(writer.redis, idle_ttl_seconds=TTL_SECONDS)
+    interrupted = InterruptedRestore(engine, writer.redis, PARTITIONS, retention)
+    with pytest.raises(LogUnavailable):
+        await interrupted.closed_partitions()
+    await restore_with(engine, writer.redis).closed_partitions()
+    lease = await writer.begin(command)
+    assert (lease.attempt, lease.seq) == (2, 2)
+    await writer.end(lease, command.reply_id, "", after=lease.seq)
+    await archive_now(writer, engine)
+    [records] = (await archive(engine)).values()
+    check_thread_history(records)
