@@ -7,6 +7,7 @@ local function job_key(prefix, job_id) return prefix .. ':job:' .. job_id end
 local function thread_key(prefix, thread_id) return prefix .. ':thread:' .. thread_id end
 local function events_key(thread) return thread .. ':events' end
 local function dirty_key(prefix, user) return prefix .. ':dirty:' .. user end
+local function meta_key(key) return string.match(key, '^{[^}]*}') .. ':meta' end
 local function dead_key(prefix) return prefix .. ':dead' end
 local function transitions_key(prefix) return prefix .. ':transitions' end
 
@@ -140,6 +141,6 @@ end
 
 -- An error while the partition may know less than the archive does (shared/continuity.py), else nil.
 local function unverified(key)
-  if redis.call('HGET', string.match(key, '^{[^}]*}') .. ':meta', 'verified') == '1' then return nil end
+  if redis.call('HGET', meta_key(key), 'verified') == '1' then return nil end
   return redis.error_reply('UNVERIFIED what Redis lost is not yet restored from the archive')
 end

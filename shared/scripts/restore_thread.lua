@@ -17,7 +17,7 @@
 local a = cjson.decode(ARGV[1])
 local thread, events, queue, commands = KEYS[1], KEYS[2], KEYS[3], KEYS[5]
 
-if redis.call('HGET', a.prefix .. ':meta', 'life') ~= a.life then return {'OVER'} end
+if redis.call('HGET', meta_key(thread), 'life') ~= a.life then return {'OVER'} end
 local position = tonumber(redis.call('HGET', thread, 'position') or a.thread.position)
 local before = position
 for i = 2, #ARGV, 5 do

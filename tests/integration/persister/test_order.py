@@ -14,12 +14,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from services.persister.batch import Entry, read_batch
 from services.persister.store import Archived, Store
 from shared.postgres import create_engine
+from shared.read_model import PROJECTED
 from tests.integration.persister.tables import archive, expected_read_model, read_model
 from tests.integration.persister.writer import LIFE
 from tests.unit.persister.histories import History, Placed, deliveries, histories
 
 EXAMPLES_MAX = 60
-EMPTY = text("TRUNCATE events, threads, messages, jobs, participants, checkpoints")
+EMPTY = text(f"TRUNCATE events, checkpoints, {', '.join(table.name for table in PROJECTED)}")
 
 
 class Database:

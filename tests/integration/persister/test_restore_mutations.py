@@ -33,7 +33,7 @@ FAILURES = (
 Mutation = tuple[str, str, Callable[..., Awaitable[None]]]
 MUTATIONS: list[Mutation] = [
     (
-        "if redis.call('HGET', a.prefix .. ':meta', 'life') ~= a.life then return {'OVER'} end",
+        "if redis.call('HGET', meta_key(thread), 'life') ~= a.life then return {'OVER'} end",
         "",
         torn.test_a_hole_that_redis_no_longer_fills_is_not_built_on,
     ),
