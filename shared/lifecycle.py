@@ -74,6 +74,8 @@ async def run_service(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ask)
+    if ready_file is not None:
+        ready_file.unlink(missing_ok=True)  # a killed predecessor's
     try:
         if not await _started(service, asked):
             return 0

@@ -167,6 +167,15 @@ def test_who_is_not_ready_has_no_ready_file(start: Start, tmp_path: Path) -> Non
     assert process.ends()[0] == 0
 
 
+def test_who_starts_removes_the_ready_file_of_an_earlier_life(
+    start: Start, tmp_path: Path
+) -> None:
+    (tmp_path / "ready").touch()
+    process = start(start="hang")
+    process.until("start")
+    assert not process.ready_file.exists()
+
+
 def test_a_readiness_that_breaks_is_a_failure(start: Start) -> None:
     process = start(is_ready="raise")
     code, steps = process.ends()
