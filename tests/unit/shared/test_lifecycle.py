@@ -167,9 +167,7 @@ def test_who_is_not_ready_has_no_ready_file(start: Start, tmp_path: Path) -> Non
     assert process.ends()[0] == 0
 
 
-def test_who_starts_removes_the_ready_file_of_an_earlier_life(
-    start: Start, tmp_path: Path
-) -> None:
+def test_who_starts_removes_the_ready_file_of_an_earlier_life(start: Start, tmp_path: Path) -> None:
     (tmp_path / "ready").touch()
     process = start(start="hang")
     process.until("start")
