@@ -29,7 +29,9 @@ from services.api import (
 )
 from shared import keys, sessions, states, thread_log
 from shared.settings import PREFIX, Settings
+from tests.style import scaling
 from tests.style.documents import PROTOCOL, SETTINGS
+from tests.style.scaling import SCALING
 from tests.style.sources import PRODUCT, ROOT, modules, name_of, parsed, text
 
 STATES_SOURCE: Final = ROOT / "shared" / "states.py"
@@ -112,12 +114,20 @@ def limits() -> str:
     return _table(("of", "bound"), rows)
 
 
+def scaling_steps(grouped: float) -> str:
+    """What each step needs."""
+    head = ["streams at once", *(f"{streams:,}" for streams in scaling.STEPS)]
+    return _table(head, ([name, *cells] for name, cells in scaling.steps(grouped)))
+
+
 BLOCKS: Final[dict[tuple[Path, str], Callable[[], str]]] = {
     (SETTINGS, "settings"): settings_table,
     (PROTOCOL, "limits"): limits,
     (PROTOCOL, "job statuses"): job_statuses,
     (PROTOCOL, "thread states"): lambda: state_chain(states.THREAD_STATES, "THREAD_STATES"),
     (PROTOCOL, "message states"): lambda: state_chain(states.MESSAGE_STATES, "MESSAGE_STATES"),
+    (SCALING, "steps, one token"): lambda: scaling_steps(1),
+    (SCALING, "steps, six tokens"): lambda: scaling_steps(6),
 }
 
 
