@@ -53,14 +53,15 @@ def makers(pytestconfig: pytest.Config) -> Generator[Makers]:
     if not (redis or postgres):
         yield Makers()
         return
-    from tests.support import containers  # most runs need none of it
+    from tests.support.container_engine import engine  # most runs need none of it
+    from tests.support.containers import postgres_in, redis_in
 
     embedded = Makers()
     try:
-        with containers.engine(*filter(None, (redis, postgres))):
+        with engine(*filter(None, (redis, postgres))):
             yield Makers(
-                containers.redis_in(redis) if redis else embedded.redis,
-                containers.postgres_in(postgres) if postgres else embedded.postgres,
+                redis_in(redis) if redis else embedded.redis,
+                postgres_in(postgres) if postgres else embedded.postgres,
             )
     except PartError as error:
         pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)

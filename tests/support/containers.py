@@ -4,32 +4,27 @@ A server gets the settings of the embedded one. Its data lie in the same folder 
 mounted where they are, and belong to who runs the tests; so whatever looks at them, or cuts them
 off, need not know. The engine must therefore be this machine's own.
 
-Failures: no engine, or no such image: `engine` raises PartError before anything is started. The
-tests are killed: see container_reaper.py.
+Failures: a container cannot be started: PartError, as for any part. Everything else: see
+container_engine.py.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
-from docker.errors import DockerException, ImageNotFound
+from docker.errors import DockerException
 from requests.exceptions import RequestException
-from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
-from testcontainers.core.docker_client import DockerClient
-from testcontainers.core.labels import SESSION_ID
 
 from infra.local import postgres
 from infra.local.errors import PartError
 from infra.local.part import MakeServer, Part
 from infra.local.valkey import valkey_part
 from tests.support.container_life import ContainerLife
-from tests.support.container_reaper import reaper
 
 POSTGRES_PORT = 5432
 SHARED_MEMORY = "256m"  # parallel queries: an engine's 64 MiB are less than a machine has
@@ -115,27 +110,3 @@ def postgres_in(image: str) -> MakeServer:
 def _ordinary_user() -> Mapping[str, str]:
     """PostgreSQL does not run as root: then the image gives the folder to a user of its own."""
     return {} if os.getuid() == 0 else {"user": f"{os.getuid()}:{os.getgid()}"}
-
-
-@contextmanager
-def engine(*images: str) -> Generator[None]:
-    """The engine is there and has these images; in the end nothing of this run is left in it."""
-    testcontainers_config.ryuk_disabled = True  # container_reaper.py does its work
-    try:
-        client = DockerClient().client
-    except DockerException as error:
-        raise PartError("containers", f"no container engine answers: {error}") from None
-    try:
-        for image in images:
-            _fetch(client, image)
-    finally:
-        client.close()
-    with reaper(SESSION_ID):
-        yield
-
-
-def _fetch(client: Any, image: str) -> None:
-    try:
-        client.images.get(image)
-    except ImageNotFound:
-        client.images.pull(image)

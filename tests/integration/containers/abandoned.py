@@ -13,15 +13,16 @@ from docker.models.containers import Container
 from testcontainers.core.docker_client import DockerClient
 from testcontainers.core.labels import LABEL_SESSION_ID, SESSION_ID
 
-from tests.support.containers import engine, redis_in
+from tests.support.container_engine import engine
+from tests.support.containers import redis_in
 from tests.support.servers import running_valkey
 
 
 def containers_of(session: str) -> list[Container]:
-    """What the engine has of a run."""
+    """What the engine has of a run, and knows of it now."""
     client = DockerClient().client
     label = f"{LABEL_SESSION_ID}={session}"
-    found = client.containers.list(all=True, filters={"label": label}, sparse=True)
+    found = client.containers.list(all=True, filters={"label": label}, ignore_removed=True)
     client.close()
     return found
 

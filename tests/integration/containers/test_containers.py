@@ -22,7 +22,7 @@ from infra.local import postgres, valkey
 from infra.local.errors import PartError
 from tests.integration.containers.abandoned import containers_of
 from tests.support.append_only_file import moment
-from tests.support.containers import engine
+from tests.support.container_engine import engine
 from tests.support.servers import Server
 
 GONE_SECONDS_MAX = 30.0
@@ -50,10 +50,7 @@ def _asked_for(config: pytest.Config, option: str) -> str:
 def _container_of(server: Server) -> Container:
     """The one that plays the server now."""
     pid = server.supervisor.pid(server.name)
-    found = containers_of(SESSION_ID)
-    for container in found:
-        container.reload()
-    return next(one for one in found if one.attrs["State"]["Pid"] == pid)
+    return next(one for one in containers_of(SESSION_ID) if one.attrs["State"]["Pid"] == pid)
 
 
 def _until(holds: Callable[[], bool]) -> None:
@@ -135,5 +132,5 @@ def test_a_run_that_is_ended_leaves_no_container(
 
 def test_without_an_engine_nothing_is_begun(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere")
-    with pytest.raises(PartError, match="no container engine answers"), engine("redis:7"):
+    with pytest.raises(PartError, match="no container engine"), engine("redis:7"):
         pytest.fail("begun")
