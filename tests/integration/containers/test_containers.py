@@ -80,7 +80,8 @@ def test_postgres_has_the_settings_of_the_embedded_one(
     wanted |= {"fsync": "on", "synchronous_commit": "on"}
     wanted["wal_compression"] = "pglz"  # as which it shows "on"
     with psycopg.connect(postgres_server.url) as connection:
-        rows = {name: connection.execute(f"SHOW {name}").fetchone() for name in wanted}
+        ask = "SELECT current_setting(%s)"
+        rows = {name: connection.execute(ask, (name,)).fetchone() for name in wanted}
         query = sql.SQL("SELECT pg_encoding_to_char(encoding) FROM pg_database")
         assert connection.execute(query).fetchone() == ("UTF8",)
     assert {name: row[0] for name, row in rows.items() if row} == wanted
