@@ -58,7 +58,7 @@ def main(session: str, *images: str) -> None:
     try:
         client = DockerClient().client
         for image in images:
-            _fetch(client, image)
+            _fetch(client, testcontainers_config.hub_image_name_prefix + image)
     except DockerException as error:
         _say(f"no container engine, or not the image: {' '.join(str(error).split())}\n")
         return
