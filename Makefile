@@ -21,13 +21,17 @@ SPEED ?= 1
 OUT ?=
 ARGS ?=
 SEED ?=
+REDIS_IMAGE ?= valkey/valkey:9
+POSTGRES_IMAGE ?= postgres:18
+# Pairs that have every version once.
+IMAGES ?= valkey/valkey:9,postgres:18 redis:8,postgres:17 redis:7,postgres:16
 RUN := $(VENV)/.installed-run
 DEV := $(VENV)/.installed-dev
 
-.PHONY: help up down status logs token tail replay transitions dead-letters rebuild test faults mutations fuzz bench check fmt lock
+.PHONY: help up down status logs token tail replay transitions dead-letters rebuild test test-containers test-images faults mutations fuzz bench check fmt lock
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-15s %s\n", $$1, $$2}'
 
 up: $(RUN) ## Start everything, wait until it is ready, print a first request
 	@$(CLUSTER) up
@@ -61,6 +65,14 @@ rebuild: $(RUN) ## Drop the read model and make it again from the archive
 
 test: $(DEV) ## Run the tests; ARGS='-k cancel' picks some
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-containers: $(DEV) ## Run what needs servers against containers; REDIS_IMAGE=redis:7 POSTGRES_IMAGE=postgres:16
+	@$(BIN)/python -m pytest tests/integration tests/e2e --timeout 300 \
+		--redis-image '$(REDIS_IMAGE)' --postgres-image '$(POSTGRES_IMAGE)' $(ARGS)
+
+test-images: $(DEV) ## Do so for every pair of IMAGES='redis:7,postgres:16 …', all versions by default
+	@for pair in $(IMAGES); do \
+		$(MAKE) test-containers REDIS_IMAGE="$${pair%,*}" POSTGRES_IMAGE="$${pair#*,}"; done
 
 faults: $(DEV) ## Run the fault suite; SEED=7 repeats a run, ARGS='-k row_06' picks a row
 	@SEED='$(SEED)' $(BIN)/python -m pytest tests/faults --thorough $(ARGS)

@@ -7,8 +7,10 @@ from collections.abc import AsyncGenerator, Generator
 
 import pytest
 
+from infra.local.errors import PartError
 from shared.redis_client import Redis, connect
 from tests.support.servers import (
+    Makers,
     Server,
     create_template,
     empty_and_open,
@@ -18,22 +20,64 @@ from tests.support.servers import (
 )
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("servers")
+    group.addoption("--redis-image", help="a container of it instead of the wheel's Valkey")
+    group.addoption("--postgres-image", help="a container of it instead of the wheel's PostgreSQL")
+
+
 def pytest_configure() -> None:
     """Whoever runs the tests in the background has SIGINT ignored, and children inherit that."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_report_header(config: pytest.Config) -> str:
+    redis, postgres = _images(config)
+    return f"servers: {redis or 'embedded Valkey'}, {postgres or 'embedded PostgreSQL'}"
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if any(_images(item.config)) and item.get_closest_marker("embedded"):
+        pytest.skip("needs the embedded servers; make test runs it")
+
+
+def _images(config: pytest.Config) -> tuple[str | None, str | None]:
+    return config.getoption("--redis-image"), config.getoption("--postgres-image")
+
+
 @pytest.fixture(scope="session")
-def valkey_server(tmp_path_factory: pytest.TempPathFactory) -> Generator[Server]:
-    """The session's Valkey; to take it away, not to talk to."""
-    with running_valkey(tmp_path_factory.mktemp("valkey")) as server:
+def makers(pytestconfig: pytest.Config) -> Generator[Makers]:
+    """What makes the servers of every test: containers of the images that were asked for, and the
+    embedded servers otherwise."""
+    redis, postgres = _images(pytestconfig)
+    if not (redis or postgres):
+        yield Makers()
+        return
+    from tests.support.container_engine import engine  # most runs need none of it
+    from tests.support.containers import postgres_in, redis_in
+
+    embedded = Makers()
+    try:
+        with engine(*filter(None, (redis, postgres))):
+            yield Makers(
+                redis_in(redis) if redis else embedded.redis,
+                postgres_in(postgres) if postgres else embedded.postgres,
+            )
+    except PartError as error:
+        pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
+
+
+@pytest.fixture(scope="session")
+def valkey_server(makers: Makers, tmp_path_factory: pytest.TempPathFactory) -> Generator[Server]:
+    """The session's Valkey, or another Redis; to take it away, not to talk to."""
+    with running_valkey(tmp_path_factory.mktemp("valkey"), makers.redis) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Generator[Server]:
+def postgres_server(makers: Makers, tmp_path_factory: pytest.TempPathFactory) -> Generator[Server]:
     """The session's PostgreSQL, with a template to copy databases from."""
-    with running_postgres(tmp_path_factory.mktemp("postgres")) as server:
+    with running_postgres(tmp_path_factory.mktemp("postgres"), makers.postgres) as server:
         create_template(server.url)
         yield server
 

@@ -20,8 +20,8 @@ import signal
 import time
 
 from infra.local.errors import PartError
-from infra.local.part import Part, PartState
-from infra.local.process import Child, exit_text
+from infra.local.part import Life, Part, PartState
+from infra.local.process import exit_text
 
 RESTART_SECONDS_MIN = 0.2
 RESTART_SECONDS_MAX = 10.0
@@ -40,7 +40,7 @@ class Keeper:
     def __init__(self, part: Part) -> None:
         self.part = part
         self.state = PartState.WAITING
-        self.child: Child | None = None
+        self.child: Life | None = None
         self.since = time.time()  # when the present process was started
         self.ready_seconds: float | None = None  # from that start to its readiness
         self.restarts = 0
@@ -55,7 +55,7 @@ class Keeper:
         self.state, self.since, self.ready_seconds = PartState.STARTING, time.time(), None
         self._begun = time.monotonic()
         part.prepare()
-        self.child = Child(part.command, log=part.log, env=part.env, cwd=part.cwd)
+        self.child = part.launch(part)
         log.info("part started name=%s pid=%d", part.name, self.child.pid)
 
     def step(self) -> None:
@@ -124,7 +124,7 @@ class Keeper:
         self.ready_seconds = time.monotonic() - self._begun
         log.info("part %s name=%s seconds=%.2f", state, self.part.name, self.ready_seconds)
 
-    def _ended(self, child: Child, code: int) -> None:
+    def _ended(self, child: Life, code: int) -> None:
         child.end()
         if self.part.once and code == 0:
             self._became(PartState.DONE)

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from infra.local.model import model_part, model_url
-from infra.local.part import Part
+from infra.local.part import MakeServer, Part
 from infra.local.postgres import postgres_part, postgres_url
 from infra.local.services import gateway, migrate_part, service_part
 from infra.local.state import Identity
@@ -31,7 +32,8 @@ class Plan:
     """`port` is the first gateway's (0: any that is free), further ones take free ports.
 
     `env` goes to every service, on top of this process's own environment, and `env_of[NAME]` to one
-    service or, by its kind, to all of a kind. `redis_server` is a server to run instead of Valkey.
+    service or, by its kind, to all of a kind. `redis_server` is a server to run instead of Valkey;
+    `make_redis` and `make_postgres` make these servers in another way than from wheels.
     `launcher` is a module that runs the services, each named by its first argument.
     """
 
@@ -46,6 +48,8 @@ class Plan:
     llm_base_url: str | None = None
     auth_secret: str | None = None
     redis_server: Path | None = None
+    make_redis: MakeServer = valkey_part
+    make_postgres: MakeServer = postgres_part
     launcher: str | None = None
     env: Mapping[str, str] = field(default_factory=dict[str, str])
     env_of: Mapping[str, Mapping[str, str]] = field(default_factory=dict[str, Mapping[str, str]])
@@ -133,9 +137,10 @@ def _server(name: str, plan: Plan, identity: Identity) -> Part:
         return model_part(port, log=log)
     secret = identity.secret(name)
     if name == "postgres":
-        return postgres_part(plan.data_dir / "postgres", port, secret, log=log)
-    redis = plan.data_dir / "redis"
-    return valkey_part(redis, port, secret, log=log, binary=plan.redis_server)
+        return plan.make_postgres(plan.data_dir / "postgres", port, secret, log=log)
+    binary = plan.redis_server
+    make_redis = partial(valkey_part, binary=binary) if binary else plan.make_redis
+    return make_redis(plan.data_dir / "redis", port, secret, log=log)
 
 
 def _service(name: str, plan: Plan, identity: Identity, env: Mapping[str, str]) -> Part:

@@ -16,6 +16,7 @@ import os
 import shutil
 import signal
 import subprocess
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -31,6 +32,7 @@ NAME = "headwater"  # of the role and of the database
 INIT_SECONDS_MAX = 60.0
 PROBE_SECONDS_MAX = 2
 READY_SECONDS_MAX = 60.0  # recovery after a crash reads the log again
+STOP_SIGNAL = signal.SIGINT  # ends open sessions; SIGTERM would wait for them
 
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
@@ -51,8 +53,8 @@ def postgres_part(folder: Path, port: int, password: str, *, log: Path) -> Part:
     there is nothing to run or no way to run it.
     """
     programs = find_programs()
-    settings = [part for name, value in SETTINGS.items() for part in ("-c", f"{name}={value}")]
-    server = (str(programs / "postgres"), "-D", str(folder), "-p", str(port), *settings)
+    where = ("-D", str(folder), "-p", str(port))
+    server = (str(programs / "postgres"), *where, *as_arguments(SETTINGS))
     # The folder above must be there: who may pass through it decides how the server is run.
     folder.parent.mkdir(parents=True, exist_ok=True)
 
@@ -70,8 +72,13 @@ def postgres_part(folder: Path, port: int, password: str, *, log: Path) -> Part:
         prepare=prepare,
         ready=lambda: answers(postgres_url(port, password)),
         ready_seconds_max=READY_SECONDS_MAX,
-        stop_signal=signal.SIGINT,  # ends open sessions; SIGTERM would wait for them
+        stop_signal=STOP_SIGNAL,
     )
+
+
+def as_arguments(settings: Mapping[str, str]) -> list[str]:
+    """Settings, as the server's command line takes them."""
+    return [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
 
 
 def postgres_url(port: int, password: str) -> str:

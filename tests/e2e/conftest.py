@@ -14,6 +14,7 @@ from infra.local.cluster import LocalCluster
 from infra.local.plan import Plan
 from tests.support.gateway_client import GatewayClient
 from tests.support.model_process import model_process
+from tests.support.servers import Makers
 
 LEASE_SECONDS = 2
 PAGE = "https://chat.example"  # which may call the gateways
@@ -33,7 +34,9 @@ def model_url() -> Generator[str]:
 
 
 @pytest.fixture(scope="session")
-def cluster(model_url: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[LocalCluster]:
+def cluster(
+    model_url: str, makers: Makers, tmp_path_factory: pytest.TempPathFactory
+) -> Generator[LocalCluster]:
     folder: Path = tmp_path_factory.mktemp("cluster")
     agents = folder / "agents.json"
     specs = [{"name": name, "model": model} for name, model in AGENTS.items()]
@@ -46,7 +49,14 @@ def cluster(model_url: str, tmp_path_factory: pytest.TempPathFactory) -> Generat
         "HEADWATER_CORS_ORIGINS": PAGE,
     }
     plan = Plan(
-        data_dir=folder, llm_base_url=model_url, env=env, apis=2, orchestrators=2, persisters=2
+        data_dir=folder,
+        llm_base_url=model_url,
+        make_redis=makers.redis,
+        make_postgres=makers.postgres,
+        env=env,
+        apis=2,
+        orchestrators=2,
+        persisters=2,
     )
     with LocalCluster(plan) as running:
         yield running

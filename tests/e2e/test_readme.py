@@ -14,7 +14,7 @@ import pytest
 
 from infra.local.machine import free_port
 
-pytestmark = [pytest.mark.e2e, pytest.mark.model, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.embedded, pytest.mark.model, pytest.mark.timeout(300)]
 
 ROOT = Path(__file__).parents[2]
 COMMAND_SECONDS_MAX = 120

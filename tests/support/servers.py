@@ -15,7 +15,7 @@ import redis
 from psycopg import sql
 
 from infra.local.machine import free_port
-from infra.local.part import Part, PartState
+from infra.local.part import MakeServer, Part, PartState
 from infra.local.postgres import postgres_part, postgres_url
 from infra.local.supervisor import Supervisor
 from infra.local.valkey import valkey_part, valkey_url
@@ -26,6 +26,14 @@ RESTART_SECONDS_MAX = 30.0
 STEP_SECONDS = 0.02
 TEMPLATE = "headwater_template"
 PARTITIONS_OPENED = 8  # as many as any test has
+
+
+@dataclass(frozen=True)
+class Makers:
+    """What makes the servers that tests run against."""
+
+    redis: MakeServer = valkey_part
+    postgres: MakeServer = postgres_part
 
 
 @dataclass(frozen=True)
@@ -59,19 +67,19 @@ class Server:
 
 
 @contextmanager
-def running_valkey(folder: Path) -> Generator[Server]:
-    """Valkey with its data in `folder`, until the block ends."""
+def running_valkey(folder: Path, make: MakeServer = valkey_part) -> Generator[Server]:
+    """Valkey, or what `make` makes, with its data in `folder`, until the block ends."""
     port, password = free_port(), secrets.token_hex(8)
-    part = valkey_part(folder / "valkey", port, password, log=folder / "valkey.log")
+    part = make(folder / "valkey", port, password, log=folder / "valkey.log")
     with _running(part, valkey_url(port, password)) as server:
         yield server
 
 
 @contextmanager
-def running_postgres(folder: Path) -> Generator[Server]:
+def running_postgres(folder: Path, make: MakeServer = postgres_part) -> Generator[Server]:
     """PostgreSQL with its data in `folder`, until the block ends."""
     port, password = free_port(), secrets.token_hex(8)
-    part = postgres_part(folder / "postgres", port, password, log=folder / "postgres.log")
+    part = make(folder / "postgres", port, password, log=folder / "postgres.log")
     with _running(part, postgres_url(port, password)) as server:
         yield server
 

@@ -8,6 +8,13 @@ from infra.local.state import load_running
 from tests.integration.local.command_line import CommandLine
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What this folder tests is the cluster of embedded servers."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.embedded)
+
+
 @contextmanager
 def command_line(folder: Path) -> Generator[CommandLine, None, None]:
     line = CommandLine(folder)
