@@ -50,6 +50,7 @@ class Accepted:
     message_id: str
     thread_id: str
     trace_id: str
+    first: int | None = None  # position of the message; None for a repeat
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,8 +172,9 @@ class EventLog:
         code, *facts = await run(self._redis, Call(self._accept, names, args))
         if code != b"ACCEPTED":
             raise refusal(code.decode())
-        job_id, message_id, thread_id, trace_id = (fact.decode() for fact in facts)
-        return Accepted(job_id, message_id, thread_id, trace_id)
+        job_id, message_id, thread_id, trace_id = (fact.decode() for fact in facts[:4])
+        first = facts[4] if len(facts) > 4 else None
+        return Accepted(job_id, message_id, thread_id, trace_id, first)
 
     async def begin_attempt(
         self, command: RunJob, *, entry_id: str, consumer: str, attempts_max: int, model: str

@@ -64,6 +64,11 @@ class _Watched:
         """How far the follower has come who knows least, of those who believe to know all."""
         return min((f.cursor for f in self.followers if f.is_level), default=None)
 
+    def confirm(self) -> None:
+        self.confirmed.set()
+        for follower in self.followers:
+            follower.confirm()
+
     def fall_behind(self) -> None:
         for follower in self.followers:
             follower.fall_behind()
@@ -125,12 +130,29 @@ class Feed:
 
         Signals are for who ``hears``.
         """
-        channel = self._channel(thread_id)
-        follower = Follower(self._history, thread_id, after=after, wanted=wanted, hears=hears)
+        with self._following(
+            Follower(self._history, thread_id, after=after, wanted=wanted, hears=hears)
+        ) as follower:
+            yield follower
+
+    @contextmanager
+    def listen(self, thread_id: str) -> Generator[Follower]:
+        """Follow a thread from an event on that is yet to be written: ``Follower.begin`` tells.
+
+        Who is subscribed by then reads nothing.
+        """
+        with self._following(Follower(self._history, thread_id, after=None)) as follower:
+            yield follower
+
+    @contextmanager
+    def _following(self, follower: Follower) -> Generator[Follower]:
+        channel = self._channel(follower.thread_id)
         watched = self._watched.get(channel)
         if watched is None:
-            watched = self._watched[channel] = _Watched(thread_id)
+            watched = self._watched[channel] = _Watched(follower.thread_id)
             self._channels.want(channel)
+        elif watched.confirmed.is_set():
+            follower.confirm()
         watched.followers.add(follower)
         if self._draining:
             follower.end()
@@ -161,8 +183,7 @@ class Feed:
     def _confirmed(self, channel: bytes) -> None:
         """A subscription begins here: what was published before was not heard."""
         if watched := self._watched.get(channel):
-            watched.confirmed.set()
-            watched.fall_behind()
+            watched.confirm()
 
     def _heard(self, channel: bytes, payload: bytes) -> None:
         watched = self._watched.get(channel)

@@ -58,6 +58,7 @@ class Follower:
         "_history",
         "_idle",
         "_last",
+        "_listens",
         "_missing_since",
         "_page_count",
         "_ping_due",
@@ -75,15 +76,17 @@ class Follower:
         history: ThreadStream,
         thread_id: str,
         *,
-        after: int,
+        after: int | None,
         wanted: Wanted | None = None,
         hears: bool = False,
     ) -> None:
+        """With ``after`` None it listens, and gives out nothing until it is told to ``begin``."""
         self._history = history
         self._signals: deque[Signal] | None = deque(maxlen=SIGNALS_MAX) if hears else None
         self._wanted = wanted
         self.thread_id = thread_id
-        self.cursor = after  # the position of the last record given out or passed over
+        self._listens = after is None
+        self.cursor = after or 0  # the position of the last record given out or passed over
         self.ended = False
         self._last: Record | None = None  # what stands at the cursor, once that is known
         self._missing_since: float | None = None
@@ -98,7 +101,11 @@ class Follower:
     @property
     def is_level(self) -> bool:
         """Whether the cursor tells how far this follower knows the thread."""
-        return not self._behind and not self._buffer
+        return not (self._behind or self._buffer or self._listens)
+
+    def begin(self, after: int, wanted: Wanted) -> None:
+        """Give out what was written behind a position since this one listens."""
+        self.cursor, self._wanted, self._listens = after, wanted, False
 
     async def next(self) -> list[Record]:
         """The next records; empty for a ping, for signals that wait, and at the end (ended).
@@ -149,6 +156,12 @@ class Follower:
         if self._signals is not None:
             self._signals.append(signal)
             self._wake.set()
+
+    def confirm(self) -> None:
+        """A subscription begins. What was published before was not heard, but whoever only listens
+        is not to give that out."""
+        self.fall_behind()
+        self._behind = not self._listens
 
     def fall_behind(self) -> None:
         """Something may have been missed: read before going on."""

@@ -46,9 +46,9 @@ class JobsOfUser:
         await self._threads.seen(user, job.thread_id)
         return job
 
-    async def may_follow(self, user: str, job: Job) -> bool:
-        """Whether the job is still there for the user."""
-        return await self._threads.may_follow(user, job.thread_id)
+    async def may_follow(self, user: str, thread_id: str) -> bool:
+        """Whether the jobs of a thread are still there for the user."""
+        return await self._threads.may_follow(user, thread_id)
 
     async def _known(self, job_id: str) -> Job | None:
         return await self._hot.job(job_id) or await self._archive.job(job_id)
@@ -112,7 +112,7 @@ class JobsOfUser:
 
     async def page(self, job: Job, *, after: int, limit: int) -> list[Record]:
         """Events behind a seq as they are now. Raises HoleInStream."""
-        wanted = events_of(job, after=after)
+        wanted = events_of(job.job_id, after=after)
         found: list[Record] = []
         place, last = job.first + after, after
         while len(found) < limit and last < job.last_seq:
@@ -125,11 +125,10 @@ class JobsOfUser:
         return found[:limit]
 
 
-def events_of(job: Job, *, after: int) -> Wanted:
+def events_of(job_id: str, *, after: int) -> Wanted:
     """Whether an event is one of the job's behind a seq.
 
     The seq k of a job stands at position ``first + k`` or later (messages posted while it runs
     stand between its events), so who starts behind ``first + after`` misses none.
     """
-    job_id = job.job_id
     return lambda record: record.stream == job_id and record.seq > after

@@ -76,9 +76,14 @@ class Asking:
         self._lookups, self._queue_max = lookups, queue_max
 
     async def ask(
-        self, caller: Caller, question: Question, idempotency: Idempotency | None
+        self,
+        caller: Caller,
+        question: Question,
+        idempotency: Idempotency | None,
+        *,
+        planned: Callable[[str], None] | None = None,
     ) -> Accepted:
-        """Post a message and queue its job.
+        """Post a message and queue its job. ``planned`` is told the thread's id before that.
 
         Raises BadRequest (unknown agent), NotFound (also of a file), ThreadBusy, QueueFull,
         TooManyJobs, IdempotencyMismatch.
@@ -92,6 +97,8 @@ class Asking:
         plan = await self._claims.claim(caller.user, idempotency, mine)
         if plan != mine and await self._is_known(plan.job_id):
             return Accepted(plan.job_id, plan.message_id, plan.thread_id, plan.trace_id)
+        if planned is not None:
+            planned(plan.thread_id)
         known = thread.agent if thread and thread.agent in self._agents else None
         agent = question.agent or known or default_agent(self._agents)
         command = await self._in_its_place(question, _command(caller, question, plan, agent))

@@ -8,15 +8,15 @@ second. For who was taken out of a thread its stream ends with that event, a job
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractContextManager
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from operator import attrgetter
 from typing import Final
 
 from litestar.response import Stream
 
 from services.api.feed import Feed
-from services.api.follower import Follower
+from services.api.follower import Follower, Wanted
 from services.api.jobs import events_of
 from services.api.stream_leases import Lease
 from services.api.viewing import (
@@ -43,7 +43,11 @@ _SEQ: Final[Callable[[Record], int]] = attrgetter("seq")
 _POSITION: Final[Callable[[Record], int]] = attrgetter("position")
 
 
-def event_stream(body: AsyncIterator[bytes], *, headers: dict[str, str] | None = None) -> Stream:
+async def event_stream(
+    body: AsyncGenerator[bytes], *, headers: dict[str, str] | None = None
+) -> Stream:
+    """The body is begun here, or what it holds would stay held when nobody ever reads it."""
+    await anext(body)
     return Stream(
         body, media_type=MEDIA_TYPE, headers={**HEADERS, **(headers or {})}, status_code=200
     )
@@ -51,20 +55,28 @@ def event_stream(body: AsyncIterator[bytes], *, headers: dict[str, str] | None =
 
 def job_stream(
     feed: Feed, job: Job, *, after: int, viewer: Viewer, lease: Lease
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes]:
     """The job's events behind a seq; ends after ``done``, or when the viewer's right does."""
     if job.is_over and after >= job.last_seq:
         return _nothing(lease)
-    place, shown = job.first + after, events_of(job, after=after)
-    following = feed.follow(
-        job.thread_id, after=place, wanted=lambda record: record.type == LEFT or shown(record)
-    )
+    place, shown = job.first + after, events_of(job.job_id, after=after)
+    following = feed.follow(job.thread_id, after=place, wanted=_or_leaving(shown))
+    return _stream(following, View("done", shown), _SEQ, viewer, lease)
+
+
+def asked_stream(
+    listening: ExitStack, follower: Follower, job_id: str, first: int, viewer: Viewer, lease: Lease
+) -> AsyncGenerator[bytes]:
+    """The events of a job that was asked, at a position, while the follower listened."""
+    shown = events_of(job_id, after=0)
+    follower.begin(first, _or_leaving(shown))
+    following = _kept(listening, follower)
     return _stream(following, View("done", shown), _SEQ, viewer, lease)
 
 
 def thread_stream(
     feed: Feed, thread: Thread, *, after: int, viewer: Viewer, lease: Lease
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes]:
     """The thread's events behind a position; ends with the thread, or with the viewer's right."""
     following = feed.follow(thread.thread_id, after=after)
     return _stream(following, WHOLE_THREAD, _POSITION, viewer, lease)
@@ -76,9 +88,10 @@ async def _stream(
     cursor: Callable[[Record], int],
     viewer: Viewer,
     lease: Lease,
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes]:
     with lease, following as follower:
         viewing = Viewing(follower, view, viewer)
+        yield b""
         with viewing.until_expiry():
             while viewing.end is None:
                 records = await viewing.next()
@@ -92,10 +105,19 @@ async def _stream(
         yield reconnect_frame()
 
 
-async def _nothing(lease: Lease) -> AsyncIterator[bytes]:
+async def _nothing(lease: Lease) -> AsyncGenerator[bytes]:
     with lease:
-        for chunk in ():
-            yield chunk
+        yield b""
+
+
+def _or_leaving(shown: Wanted) -> Wanted:
+    return lambda record: record.type == LEFT or shown(record)
+
+
+@contextmanager
+def _kept(listening: ExitStack, follower: Follower) -> Generator[Follower]:
+    with listening:
+        yield follower
 
 
 def reconnect_frame() -> bytes:

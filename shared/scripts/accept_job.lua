@@ -7,7 +7,8 @@
 --         room: whether its user may have another job in flight
 --         [letter: a dead letter that leaves with it]
 --       2 message.posted  3 RunJob  4 thread.created, or '' when the thread must exist
--- Returns  {'ACCEPTED', job_id, message_id, thread_id, trace_id}
+-- Returns  {'ACCEPTED', job_id, message_id, thread_id, trace_id, position of the message}, which a
+--          repeat is answered without
 --          {'NO_THREAD'} not in Redis: load it and call again   {'NO_ACCESS'}
 --          {'BUSY', job_id}   {'FULL'}   {'NO_ROOM'}   {'GONE'} the letter was
 -- Atomic because a job without its message, a message without its job, or two active jobs in one
@@ -66,4 +67,4 @@ else
   end
 end
 redis.call('SPUBLISH', thread, table.concat(lines, '\n'))
-return {'ACCEPTED', a.job_id, a.message_id, a.thread_id, a.trace_id}
+return {'ACCEPTED', a.job_id, a.message_id, a.thread_id, a.trace_id, position}

@@ -9,10 +9,11 @@ from litestar import Response
 
 from services.api.authentication import Caller
 from services.api.feed import Feed
+from services.api.follower import Follower
 from services.api.jobs import JobsOfUser
 from services.api.post_message import Asking, Question
 from services.api.schemas import AcceptedView
-from services.api.sse import event_stream, job_stream
+from services.api.sse import asked_stream, event_stream, job_stream
 from services.api.stream_leases import StreamLeases
 from services.api.viewing import Viewer
 from shared.event_log import Accepted
@@ -41,16 +42,29 @@ class Answers:
     async def _streamed(
         self, caller: Caller, question: Question, idempotency: Idempotency | None
     ) -> Response[Any]:
-        """Nothing is asked unless there is room for the stream."""
+        """Nothing is asked unless there is room for the stream.
+
+        Who listens before it asks has heard all, and reads nothing. A repeat has asked before.
+        """
         lease = await self._streams.open(caller.user)
-        with ExitStack() as refused:
+        with ExitStack() as refused, ExitStack() as listening:
             refused.enter_context(lease)
-            accepted = await self._asking.ask(caller, question, idempotency)
-            job = await self._jobs.get(caller.user, accepted.job_id)
+            followers: list[Follower] = []
+
+            def listen(thread_id: str) -> None:
+                followers.append(listening.enter_context(self._feed.listen(thread_id)))
+
+            accepted = await self._asking.ask(caller, question, idempotency, planned=listen)
+            viewer = Viewer(caller, lambda: self._jobs.may_follow(caller.user, accepted.thread_id))
+            if accepted.first is None:
+                job = await self._jobs.get(caller.user, accepted.job_id)
+                events = job_stream(self._feed, job, after=0, viewer=viewer, lease=lease)
+            else:
+                job_id, first = accepted.job_id, accepted.first
+                kept = listening.pop_all()
+                events = asked_stream(kept, followers[0], job_id, first, viewer, lease)
             refused.pop_all()  # the stream closes it
-        viewer = Viewer(caller, lambda: self._jobs.may_follow(caller.user, job))
-        events = job_stream(self._feed, job, after=0, viewer=viewer, lease=lease)
-        return event_stream(events, headers=_location(accepted))
+        return await event_stream(events, headers=_location(accepted))
 
 
 def _location(accepted: Accepted) -> dict[str, str]:

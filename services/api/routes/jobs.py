@@ -123,9 +123,9 @@ async def job_events(
     if wanted.format == "json":
         return _page(job, wanted, await jobs.page(job, after=wanted.after, limit=wanted.limit))
     lease = await streams.open(caller.user)
-    viewer = Viewer(caller, lambda: jobs.may_follow(caller.user, job))
+    viewer = Viewer(caller, lambda: jobs.may_follow(caller.user, job.thread_id))
     events = job_stream(feed, job, after=wanted.after, viewer=viewer, lease=lease)
-    return cast("Any", event_stream(events))
+    return cast("Any", await event_stream(events))
 
 
 @post(

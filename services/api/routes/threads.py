@@ -170,7 +170,8 @@ async def thread_events(
     thread = await threads.reached(caller.user, thread_id, place)
     lease = await streams.open(caller.user)
     viewer = Viewer(caller, lambda: threads.may_follow(caller.user, thread_id))
-    return event_stream(thread_stream(feed, thread, after=place, viewer=viewer, lease=lease))
+    events = thread_stream(feed, thread, after=place, viewer=viewer, lease=lease)
+    return await event_stream(events)
 
 
 @post(
