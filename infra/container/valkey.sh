@@ -16,11 +16,12 @@ for name in ADMIN API ORCHESTRATOR PERSISTER OPERATOR; do
   unset "REDIS_${name}_PASSWORD"
 done
 printf '%s\n' "$rules" >"$users"
-chown -R 999:999 /run/valkey /data
+chown 999:999 /run/valkey "$users" /data
 
 # The append-only file is the one copy: snapshots would only add forks. Streams that are not archived
 # yet must never be evicted: better refuse a write.
+# Its own guard against strangers would not know of users.
 exec setpriv --reuid 999 --regid 999 --clear-groups --inh-caps=-all --no-new-privs \
-  valkey-server --bind 0.0.0.0 --port 6379 --dir /data --aclfile "$users" \
+  valkey-server --bind 0.0.0.0 --port 6379 --protected-mode no --dir /data --aclfile "$users" \
   --appendonly yes --appendfsync "${REDIS_APPENDFSYNC:-everysec}" --save '' \
   --maxmemory "${REDIS_MAXMEMORY:-512mb}" --maxmemory-policy noeviction --io-threads 1
