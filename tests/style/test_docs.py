@@ -99,7 +99,9 @@ def test_programs_exist(document: Path) -> None:
 
 @every_document
 def test_variables_exist(document: Path) -> None:
-    known = set(ASSIGNED.findall(text(ROOT / "docs" / "settings.md")))
+    # Those of every process, and those of compose.yaml and its proxy.
+    places = ("docs/settings.md", "compose.yaml", "infra/container/haproxy.cfg")
+    known = {name for place in places for name in ASSIGNED.findall(text(ROOT / place))}
     assert set(ASSIGNED.findall(text(document))) <= known
 
 
