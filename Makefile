@@ -34,7 +34,7 @@ RUN := $(VENV)/.installed-run
 DEV := $(VENV)/.installed-dev
 READY := $(if $(filter local,$(ENGINE)),$(RUN))
 
-.PHONY: help up down secrets status logs token tail replay transitions dead-letters rebuild test faults mutations fuzz bench check fmt lock
+.PHONY: help up down secrets status logs token tail replay transitions dead-letters rebuild test faults mutations fuzz test-compose bench check fmt lock
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -84,6 +84,9 @@ mutations: $(DEV) ## Take mechanisms out one by one, and see that their tests fa
 fuzz: $(DEV) ## Try every call of the OpenAPI document for long; SEED=7 repeats a run, ARGS='--examples 500'
 	@$(BIN)/python -m pytest tests/hardening/test_described_surface.py --timeout 0 \
 		--examples 200 $(if $(SEED),--surface-seed '$(SEED)') $(ARGS)
+
+test-compose: $(DEV) ## Bring compose.yaml up from a clean clone, talk to it, kill containers
+	@$(BIN)/python -m pytest tests/compose -m compose $(ARGS)
 
 bench: $(DEV) ## Measure first token, cancel, tokens per second and CPU; OUT=file.json keeps it
 	@$(BIN)/python -m tests.bench $(if $(OUT),--out '$(OUT)') $(ARGS)
