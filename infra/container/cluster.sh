@@ -44,7 +44,7 @@ command=${1:?up, down, status, logs, token or run}
 shift
 case $command in
   up) up ;;
-  down) $compose --profile console down ;;
+  down) $compose down --remove-orphans ;; # also of a profile that is not chosen now
   status) $compose ps ;;
   logs) $compose logs --tail "$LOG_LINES" "$@" ;;
   token) $compose exec -T api python -m infra.container token "$@" ;;

@@ -16,6 +16,16 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
+from shared.keys import (
+    PartitionKeys,
+    address_rate,
+    jobs_of_user,
+    sessions_of_user,
+    sockets_of_user,
+    streams_of_user,
+    user_rate,
+)
+
 USERS_FILE: Final = Path(__file__).with_name("users.acl")
 
 # Every connection looks at the run of the server it has reached (shared/restarts.py), and scripts
@@ -26,17 +36,7 @@ OF_EVERY_SERVICE: Final = (*OF_EVERY_CONNECTION, "hsetnx", "xgroup|create", "pin
 OF_A_GROUP: Final = ("xreadgroup", "xautoclaim", "xclaim", "xpending", "xack")
 OF_READERS: Final = ("exists", "hgetall", "lrange", "smembers", "xrange")
 
-OF_PARTITIONS: Final = (
-    "{hw:*}:commands",
-    "{hw:*}:log",
-    "{hw:*}:transitions",
-    "{hw:*}:thread:*",
-    "{hw:*}:job:*",
-    "{hw:*}:dirty:*",
-    "{hw:*}:meta",
-)
-THREADS, CANCELS, FEEDS = "{hw:*}:thread:*", "{hw:*}:cancels", "{hw:*}:feeds"
-
+_FIRST: Final = PartitionKeys(0)
 _CALL: Final = re.compile(r"redis\.call\('(\w+)'(?:, '([A-Z]+)')?")
 _WITH_SUBCOMMANDS: Final = ("xgroup", "xinfo")
 _FUNCTION: Final = re.compile(
@@ -71,47 +71,90 @@ class User:
         )
 
 
-API: Final = User(
-    name="api",
-    scripts=(
-        "accept_job", "change_thread", "claim_key", "create_thread", "issue_ticket",
-        "keep_presence", "keep_session", "keep_streams", "load_thread", "open_stream",
-        "redeem_ticket", "request_cancel", "spend_request", "take_job",
-    ),
-    commands=(*OF_EVERY_SERVICE, *OF_READERS, "ssubscribe", "sunsubscribe", "spublish",
-              "time", "xlen", "xpending"),
-    keys=(*OF_PARTITIONS, "{hw:*}:idempotency:*", "{hw:*}:ticket:*", "hw:*"),
-    seen=("{hw:*}:dead", "{hw:*}:recall"),
-    channels=(THREADS, CANCELS, FEEDS),
-)  # fmt: skip
-ORCHESTRATOR: Final = User(
-    name="orchestrator",
-    scripts=(
-        "accept_job", "append_events", "begin_attempt", "change_thread", "dead_letter",
-        "load_thread", "release_lease", "renew_lease", "resume_attempt",
-    ),
-    commands=(*OF_EVERY_SERVICE, *OF_A_GROUP, *OF_READERS, "ssubscribe", "sunsubscribe"),
-    keys=(*OF_PARTITIONS, "{hw:*}:dead"),
-    seen=("{hw:*}:recall",),
-    channels=(THREADS, CANCELS),
-)  # fmt: skip
-PERSISTER: Final = User(
-    name="persister",
-    scripts=("dead_letter", "open_partition", "report_progress", "restore_thread", "trim_log"),
-    commands=(*OF_EVERY_SERVICE, *OF_A_GROUP, "hmget", "set", "xinfo|stream", "xrange"),
-    keys=(*OF_PARTITIONS, "{hw:*}:dead", "{hw:*}:recall"),
-    channels=(THREADS, CANCELS),
-)
-# A person at the console (infra/console): looks, and retries or drops dead letters.
-OPERATOR: Final = User(
-    name="operator",
-    scripts=("accept_job", "load_thread", "retry_letter"),
-    commands=(*OF_EVERY_CONNECTION, *OF_READERS, "xdel", "xinfo|groups", "xlen", "xpending",
-              "xrevrange", "xtrim"),
-    keys=(*OF_PARTITIONS, "{hw:*}:dead"),
-    channels=(THREADS, CANCELS),
-)  # fmt: skip
-USERS: Final = (API, ORCHESTRATOR, PERSISTER, OPERATOR)
+def users() -> tuple[User, ...]:
+    """Everybody but the administrator."""
+    return (_api(), _orchestrator(), _persister(), _operator())
+
+
+def _api() -> User:
+    return User(
+        name="api",
+        scripts=(
+            "accept_job", "change_thread", "claim_key", "create_thread", "issue_ticket",
+            "keep_presence", "keep_session", "keep_streams", "load_thread", "open_stream",
+            "redeem_ticket", "request_cancel", "spend_request", "take_job",
+        ),
+        commands=(
+            *OF_EVERY_SERVICE, *OF_READERS,
+            "spublish", "ssubscribe", "sunsubscribe", "time", "xlen", "xpending",
+        ),
+        keys=(
+            *_of_partitions(), _anywhere(_FIRST.ticket("*")),
+            # The length of a user's name stands before the name.
+            _anywhere(_FIRST.idempotency("*", "*")).replace(":1:", ":*:"),
+            user_rate("*"), address_rate("*"), jobs_of_user("*"), streams_of_user("*"),
+            sessions_of_user("*"), sockets_of_user("*"),
+        ),
+        seen=(_anywhere(_FIRST.dead), _anywhere(_FIRST.recall)),
+        channels=(*_channels(), _anywhere(_FIRST.feeds)),
+    )  # fmt: skip
+
+
+def _orchestrator() -> User:
+    return User(
+        name="orchestrator",
+        scripts=(
+            "accept_job", "append_events", "begin_attempt", "change_thread", "dead_letter",
+            "load_thread", "release_lease", "renew_lease", "resume_attempt",
+        ),
+        commands=(*OF_EVERY_SERVICE, *OF_A_GROUP, *OF_READERS, "ssubscribe", "sunsubscribe"),
+        keys=(*_of_partitions(), _anywhere(_FIRST.dead)),
+        seen=(_anywhere(_FIRST.recall),),
+        channels=_channels(),
+    )  # fmt: skip
+
+
+def _persister() -> User:
+    return User(
+        name="persister",
+        scripts=("dead_letter", "open_partition", "report_progress", "restore_thread", "trim_log"),
+        commands=(*OF_EVERY_SERVICE, *OF_A_GROUP, "hmget", "set", "xinfo|stream", "xrange"),
+        keys=(*_of_partitions(), _anywhere(_FIRST.dead), _anywhere(_FIRST.recall)),
+        channels=_channels(),
+    )
+
+
+def _operator() -> User:
+    """A person at the console (infra/console): looks, and retries or drops dead letters."""
+    return User(
+        name="operator",
+        scripts=("accept_job", "load_thread", "retry_letter"),
+        commands=(
+            *OF_EVERY_CONNECTION, *OF_READERS,
+            "xdel", "xinfo|groups", "xlen", "xpending", "xrevrange", "xtrim",
+        ),
+        keys=(*_of_partitions(), _anywhere(_FIRST.dead)),
+        channels=_channels(),
+    )  # fmt: skip
+
+
+def _of_partitions() -> tuple[str, ...]:
+    """What all who take part in the log work with."""
+    names = (
+        _FIRST.commands, _FIRST.log, _FIRST.transitions, _FIRST.thread("*"), _FIRST.job("*"),
+        _FIRST.dirty("*"), _FIRST.meta,
+    )  # fmt: skip
+    return tuple(map(_anywhere, names))
+
+
+def _channels() -> tuple[str, ...]:
+    return (_anywhere(_FIRST.thread("*")), _anywhere(_FIRST.cancels))
+
+
+def _anywhere(key: str) -> str:
+    """The same in every partition, as a pattern."""
+    return key.replace(_FIRST.prefix, _FIRST.prefix.replace("0", "*"))
+
 
 # Who has not said who it is may ask whether the server answers, for the health check. `admin` is
 # for people, on the server's own machine.
@@ -145,7 +188,7 @@ def commands_of(script: str) -> set[str]:
 
 def users_file() -> str:
     """The whole ACL file, with its placeholders."""
-    return "\n".join((*FIRST_LINES, *(user.line() for user in USERS))) + "\n"
+    return "\n".join((*FIRST_LINES, *(user.line() for user in users()))) + "\n"
 
 
 if __name__ == "__main__":

@@ -149,7 +149,7 @@ def deployed(folder: Path) -> Generator[Deployment]:
         yield deployment
     finally:
         if (folder / ".env").exists():
-            deployment.compose("--profile", "console", "down", "--volumes", "--remove-orphans")
+            deployment.compose("down", "--volumes", "--remove-orphans")
         names = [f"{image}:test" for image in IMAGES]
         subprocess.run(["docker", "rmi", *names], capture_output=True, check=False)
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from infra.container.rights import USERS, users_file
+from infra.container.rights import users, users_file
 from infra.local.machine import free_port
 from infra.local.postgres import find_programs, postgres_part, postgres_url
 from infra.local.supervisor import Supervisor
@@ -21,6 +21,7 @@ from tests.support.servers import Server
 ROLES_FILE = Path(__file__).parents[2] / "infra" / "container" / "roles.sql"
 ROLES = ("owner", "persister", "api", "orchestrator")
 ADMIN = "admin"
+NAMES = (ADMIN, *(user.name for user in users()))
 PROBE_SECONDS_MAX = 1.0
 ROLES_SECONDS_MAX = 30
 
@@ -36,20 +37,17 @@ class Confined:
 @contextmanager
 def confined_valkey(folder: Path) -> Generator[Confined]:
     """Valkey with the users of users.acl; each one's password is its name."""
-    port, users = free_port(), folder / "users.acl"
+    port, acl = free_port(), folder / "users.acl"
     rules = users_file()
-    for name in (ADMIN, *(user.name for user in USERS)):
+    for name in NAMES:
         digest = hashlib.sha256(name.encode()).hexdigest()
         rules = rules.replace(f"#@{name.upper()}@", f"#{digest}")
-    users.write_text(rules)
+    acl.write_text(rules)
     part = valkey_part(folder / "valkey", port, "none", log=folder / "valkey.log")
     part = replace(
-        part, command=(*part.command, "--aclfile", str(users)), ready=lambda: _says_pong(port)
+        part, command=(*part.command, "--aclfile", str(acl)), ready=lambda: _says_pong(port)
     )
-    urls = {
-        name: f"redis://{name}:{name}@127.0.0.1:{port}/0"
-        for name in (ADMIN, *(user.name for user in USERS))
-    }
+    urls = {name: f"redis://{name}:{name}@127.0.0.1:{port}/0" for name in NAMES}
     with Supervisor([part]) as supervisor:
         yield Confined(Server(part.name, urls[ADMIN], supervisor), urls)
 

@@ -11,11 +11,12 @@ import psycopg
 import pytest
 import redis
 from psycopg import errors, sql
+from redis.exceptions import NoPermissionError, ResponseError
 
-from infra.container.rights import USERS, USERS_FILE, users_file
+from infra.container.rights import USERS_FILE, users, users_file
 from infra.local.cluster import LocalCluster
 from infra.local.plan import Plan
-from shared.keys import PartitionKeys
+from shared.keys import PartitionKeys, jobs_of_user, user_rate
 from tests.e2e.archive import answer_of, archived_events, until
 from tests.support.confined_stores import (
     Confined,
@@ -27,6 +28,7 @@ from tests.support.gateway_client import GatewayClient
 from tests.support.model_process import model_process
 from tests.support.oracle import violations
 
+LOG = PartitionKeys(0).log
 SERVICES = ("api", "orchestrator", "persister")
 LEASE_SECONDS = 2
 # Who may do what with every table. Nobody but the owner may change one.
@@ -156,19 +158,19 @@ def _complaints(cluster: LocalCluster) -> list[str]:
     return [line for line in lines if "NOPERM" in line or "permission denied" in line]
 
 
-@pytest.mark.parametrize("name", [user.name for user in USERS])
+@pytest.mark.parametrize("name", [user.name for user in users()])
 @pytest.mark.parametrize(
     "command",
     [
         "FLUSHALL", "FLUSHDB", "KEYS *", "CONFIG GET dir", "SHUTDOWN", "SCRIPT FLUSH", "ACL LIST",
-        "DEL {hw:0}:log", "RENAME {hw:0}:log {hw:0}:x", "MONITOR", "REPLICAOF NO ONE", "DEBUG HELP",
+        f"DEL {LOG}", f"RENAME {LOG} {LOG}2", "MONITOR", "REPLICAOF NO ONE", "DEBUG HELP",
         "HSET elsewhere a b", "SSUBSCRIBE elsewhere", "CLIENT KILL TYPE normal",
     ],
 )  # fmt: skip
 def test_no_service_rules_redis(valkey: Confined, name: str, command: str) -> None:
     with redis.Redis.from_url(valkey.urls[name]) as user:
         for words in (command.split(), ["EVAL", _script(command), "0"]):
-            with pytest.raises(redis.exceptions.ResponseError, match=r"(?i)permission|not allowed"):
+            with pytest.raises(ResponseError, match=r"(?i)permission|not allowed"):
                 cast("Any", user).execute_command(*words)
 
 
@@ -179,17 +181,17 @@ def _script(command: str) -> str:
 @pytest.mark.parametrize(
     ("name", "key"),
     [
-        ("orchestrator", "hw:rate:user:alice"),
-        ("persister", "hw:jobs:alice"),
-        ("orchestrator", "{hw:0}:ticket:x"),
-        ("persister", "{hw:0}:idempotency:1:a:b"),
-        ("operator", "{hw:0}:ticket:x"),
+        ("orchestrator", user_rate("alice")),
+        ("persister", jobs_of_user("alice")),
+        ("orchestrator", PartitionKeys(0).ticket("x")),
+        ("persister", PartitionKeys(0).idempotency("alice", "key")),
+        ("operator", PartitionKeys(0).ticket("x")),
     ],
 )
 def test_what_is_the_gateways_is_nobody_elses(valkey: Confined, name: str, key: str) -> None:
     with (
         redis.Redis.from_url(valkey.urls[name]) as user,
-        pytest.raises(redis.exceptions.NoPermissionError),
+        pytest.raises(NoPermissionError),
     ):
         user.hget(key, "field")
 
@@ -197,10 +199,16 @@ def test_what_is_the_gateways_is_nobody_elses(valkey: Confined, name: str, key: 
 def test_only_workers_read_commands_and_only_persisters_say_how_far_they_are(
     valkey: Confined,
 ) -> None:
+    keys = PartitionKeys(0)
     with redis.Redis.from_url(valkey.urls["api"]) as api:
-        for command in ("XREADGROUP", "XCLAIM", "XAUTOCLAIM", "XTRIM"):
-            with pytest.raises(redis.exceptions.NoPermissionError):
-                cast("Any", api).execute_command(command, PartitionKeys(0).commands)
+        for command in (
+            f"XREADGROUP GROUP orchestrators me STREAMS {keys.commands} >",
+            f"XCLAIM {keys.commands} orchestrators me 0 1-0",
+            f"XAUTOCLAIM {keys.log} persisters me 0 0",
+            f"XTRIM {keys.log} MAXLEN 0",
+        ):
+            with pytest.raises(NoPermissionError):
+                cast("Any", api).execute_command(*command.split())
 
 
 def test_rights_to_tables_are_those_of_the_roles(cluster: LocalCluster, postgres: Confined) -> None:
@@ -241,7 +249,6 @@ def test_readers_cannot_write_a_row(cluster: LocalCluster, postgres: Confined, r
         "CREATE INDEX mine ON events (thread_id)",
         "DROP TABLE events",
         "TRUNCATE events",
-        "GRANT ALL ON events TO PUBLIC",
         "CREATE ROLE mine",
         "COPY events TO PROGRAM 'true'",
     ],
