@@ -86,7 +86,7 @@ fuzz: $(DEV) ## Try every call of the OpenAPI document for long; SEED=7 repeats 
 		--examples 200 $(if $(SEED),--surface-seed '$(SEED)') $(ARGS)
 
 test-compose: $(DEV) ## Bring compose.yaml up from a clean clone, talk to it, kill containers
-	@$(BIN)/python -m pytest tests/compose -m compose $(ARGS)
+	@$(BIN)/python -m pytest tests/compose -m compose -p no:randomly $(ARGS)
 
 bench: $(DEV) ## Measure first token, cancel, tokens per second and CPU; OUT=file.json keeps it
 	@$(BIN)/python -m tests.bench $(if $(OUT),--out '$(OUT)') $(ARGS)
