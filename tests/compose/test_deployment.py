@@ -20,7 +20,7 @@ from tests.support.oracle import violations
 
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(1800)]
 
-SILENCE_SECONDS = 60  # longer than any bound of the proxy
+SILENCE_SECONDS = 50  # longer than any bound of the proxy
 VIEWERS = 2
 
 
