@@ -28,7 +28,7 @@ def figures() -> Figures:
 
 def steps(grouped: float) -> list[tuple[str, list[str]]]:
     """A line for each quantity, its value at each step; ``grouped`` tokens share an event."""
-    columns = [_cell(streams, figures() | {"grouped": grouped}) for streams in STEPS]
+    columns = [_cell(streams, {**figures(), "grouped": grouped}) for streams in STEPS]
     return [(name, [column[name] for column in columns]) for name in columns[0]]
 
 

@@ -11,7 +11,6 @@ import pytest
 
 from services.api import feed, follower
 from shared.redis_client import Redis
-from shared.thread_stream import Page
 from tests.integration.api.gateways import Client, Running, token_for
 from tests.integration.api.sse_client import as_seen, seen
 from tests.integration.api.waiting import eventually, soon
@@ -104,32 +103,6 @@ async def test_a_job_is_seen_from_before_it_begins(client: Client, worker: Worke
             assert (await stream.take(1))[0].json()["content"] == text
         await attempt.end()
         assert [frame.event for frame in await stream.rest()] == ["done"]
-
-
-async def test_who_asks_where_the_gateway_listens_costs_no_read(
-    gateway: Running, client: Client, worker: Worker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    attempt = await worker.ask(client)
-    thread_id = attempt.lease.thread_id
-    reads = list[int]()
-    read = follower.Follower._read
-
-    async def counted(self: follower.Follower) -> Page:
-        reads.append(self.cursor)
-        return await read(self)
-
-    async with client.stream_events(events_of_thread(attempt)):
-        await is_listening(gateway, attempt)
-        await attempt.end()
-        await is_level(gateway)
-        monkeypatch.setattr(feed.Feed, "_silent", lambda _: {})  # a sweep may be quicker to see
-        monkeypatch.setattr(follower.Follower, "_read", counted)
-        path, body = f"/v1/threads/{thread_id}/messages", {"content": "hi", "stream": True}
-        async with client.stream_events(path, method="POST", json=body) as stream:
-            await worker.answer(stream.response.headers["Location"].rpartition("/")[2])
-            events = [frame.event for frame in await stream.rest()]
-    assert events == ["started", "token", "token", "done"]
-    assert reads == []
 
 
 async def test_the_answer_to_a_post_may_be_the_stream(client: Client, worker: Worker) -> None:

@@ -20,7 +20,7 @@ from shared.errors import LogUnavailable
 from shared.hot_state import READ_COUNT_MAX
 from shared.postgres import create_engine
 from shared.settings import Settings
-from shared.thread_stream import Page, ThreadStream
+from shared.thread_stream import ThreadStream
 from tests.integration.api.gateways import Client
 from tests.integration.api.waiting import eventually, soon
 from tests.integration.api.worker import Worker
@@ -104,51 +104,6 @@ async def test_what_was_read_and_heard_is_given_once(
     offer(follower, *records[:6])
     follower.cursor = 4  # as if a read that was under way had brought it here
     assert await read(follower, 2) == records[4:6]
-
-
-class Unread(ThreadStream):
-    """Whoever asks it has not heard enough."""
-
-    async def behind(self, thread_id: str, place: int, *, count: int = READ_COUNT_MAX) -> Page:
-        raise AssertionError(f"{thread_id} is read behind {place}")
-
-
-async def test_who_listens_from_before_reads_nothing(
-    history: ThreadStream, worker: Worker, client: Client
-) -> None:
-    thread_id, records = await thread_of(worker, client, 8)
-    follower = Follower(Unread(worker.hot, history._archive), thread_id, after=None)
-    offer(follower, records[0])  # before it is subscribed for certain
-    follower.confirm()
-    offer(follower, *records[1:4])
-    assert not follower.is_level
-    follower.begin(2, lambda record: record.position != 4)
-    assert await read(follower, 1) == records[2:3]
-    offer(follower, *records[4:])
-    assert await read(follower, 4) == records[4:]
-
-
-async def test_who_listens_too_late_reads(
-    history: ThreadStream, worker: Worker, client: Client
-) -> None:
-    thread_id, records = await thread_of(worker, client, 8)
-    follower = Follower(history, thread_id, after=None)
-    follower.begin(2, lambda _: True)
-    follower.confirm()
-    assert await read(follower, 6) == records[2:]
-
-
-async def test_who_missed_something_while_it_listened_reads(
-    history: ThreadStream, worker: Worker, client: Client
-) -> None:
-    thread_id, records = await thread_of(worker, client, 8)
-    follower = Follower(history, thread_id, after=None)
-    follower.confirm()
-    offer(follower, *records[:2])
-    follower.confirm()  # the connection was lost, and the third with it
-    offer(follower, *records[3:])
-    follower.begin(2, lambda _: True)
-    assert await read(follower, 6) == records[2:]
 
 
 async def test_a_long_stream_is_read_in_pages(
