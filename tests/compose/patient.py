@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any
+from typing import Any, Self
 
 import aiohttp
 
@@ -13,8 +13,9 @@ from tests.compose.deployment import Deployment
 from tests.support.gateway_client import Event, GatewayClient, Seen, StreamCut
 
 STAND_INS = (429, 502, 503, 504)
-PATIENCE_SECONDS = 180.0
+PATIENCE_SECONDS = 300.0
 PAUSE_SECONDS = 0.3
+SILENCE_SECONDS_MAX = 30.0  # a comment comes every 15 s
 
 
 class PatientClient(GatewayClient):
@@ -23,14 +24,25 @@ class PatientClient(GatewayClient):
     def __init__(self, deployment: Deployment, user: str) -> None:
         super().__init__(deployment.url, deployment.token(user))
 
+    async def __aenter__(self) -> Self:
+        await super().__aenter__()
+        await self.session.close()
+        # A stream may last as long as it is not silent.
+        self.session = aiohttp.ClientSession(
+            headers=self._headers,
+            timeout=aiohttp.ClientTimeout(total=None, sock_read=SILENCE_SECONDS_MAX),
+            connector=aiohttp.TCPConnector(limit=0, force_close=True),
+        )
+        return self
+
     async def events(self, job_id: str, *, after: int = 0) -> AsyncGenerator[Event]:
         await self.get(f"/v1/jobs/{job_id}")  # waits until somebody is there to ask
         try:
             async with aclosing(super().events(job_id, after=after)) as events:
                 async for event in events:
                     yield event
-        except AssertionError as refused:  # the moment between the two requests
-            raise StreamCut(str(refused)) from None
+        except (AssertionError, TimeoutError) as cut:  # refused in between, or silent
+            raise StreamCut(str(cut)) from None
 
     async def get(self, path: str) -> Any:
         """The body, once there is one."""
@@ -38,7 +50,7 @@ class PatientClient(GatewayClient):
             while True:
                 try:
                     status, body = await self.call("GET", path)
-                except (aiohttp.ClientError, ValueError, ConnectionError):
+                except (aiohttp.ClientError, ValueError, ConnectionError, TimeoutError):
                     status, body = 502, None
                 if status not in STAND_INS:
                     assert status == 200, (status, body)
