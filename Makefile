@@ -18,11 +18,13 @@ SUB ?= alice
 PART ?=
 JOB ?=
 SPEED ?= 1
-OUT ?=
+OUT ?= .headwater-bench
+BENCH ?= usual
 ARGS ?=
 SEED ?=
 RUN := $(VENV)/.installed-run
 DEV := $(VENV)/.installed-dev
+PLOTS := $(VENV)/.installed-bench
 
 .PHONY: help up down status logs token tail replay transitions dead-letters rebuild test faults mutations fuzz bench check fmt lock
 
@@ -59,7 +61,7 @@ dead-letters: $(RUN) ## List what was given up on; ARGS='show ID', 'retry ID' (o
 rebuild: $(RUN) ## Drop the read model and make it again from the archive
 	@$(CLUSTER) run -- $(BIN)/python -m services.persister.rebuild $(ARGS)
 
-test: $(DEV) ## Run the tests; ARGS='-k cancel' picks some
+test: $(DEV) $(PLOTS) ## Run the tests; ARGS='-k cancel' picks some
 	@$(BIN)/python -m pytest $(ARGS)
 
 faults: $(DEV) ## Run the fault suite; SEED=7 repeats a run, ARGS='-k row_06' picks a row
@@ -72,10 +74,10 @@ fuzz: $(DEV) ## Try every call of the OpenAPI document for long; SEED=7 repeats 
 	@$(BIN)/python -m pytest tests/hardening/test_described_surface.py --timeout 0 \
 		--examples 200 $(if $(SEED),--surface-seed '$(SEED)') $(ARGS)
 
-bench: $(DEV) ## Measure first token, cancel, tokens per second and CPU; OUT=file.json keeps it
-	@$(BIN)/python -m tests.bench $(if $(OUT),--out '$(OUT)') $(ARGS)
+bench: $(PLOTS) ## Measure beside the floor, for ten minutes at most; BENCH=full, OUT=folder, ARGS='--only unpaced'
+	@$(BIN)/python -m tests.bench --size '$(BENCH)' --out '$(OUT)' $(ARGS)
 
-check: $(DEV) ## Lint, formatting, types and layers
+check: $(DEV) $(PLOTS) ## Lint, formatting, types and layers
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/basedpyright
@@ -89,6 +91,7 @@ lock: $(DEV) ## Choose newer versions within requirements*.in and pin them with 
 	@$(LOCK) --upgrade requirements.in -o requirements.txt
 	@$(LOCK) --upgrade --no-deps requirements-local.in -o requirements-local.txt
 	@$(LOCK) --upgrade requirements-dev.in -o requirements-dev.txt
+	@$(LOCK) --upgrade requirements-bench.in -o requirements-bench.txt
 
 $(VENV)/.created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -109,4 +112,8 @@ $(RUN): $(VENV)/.created requirements.txt requirements-local.txt
 $(DEV): $(RUN) requirements-dev.txt
 	@echo 'Installing the tools for tests and checks …' >&2
 	@$(INSTALL) -r requirements-dev.txt
+	@touch $@
+
+$(PLOTS): $(DEV) requirements-bench.txt
+	@$(INSTALL) -r requirements-bench.txt
 	@touch $@

@@ -4,6 +4,7 @@
     fake:tokens=200,delay_ms=20           paced: a token every 20 ms
     fake:cut_after=5,times=1              the first request breaks off, later ones are whole
     fake:call=now~{}                      asks for a tool first; more of it in ``model_calls``
+    fake:tokens=200,stamped               each token tells when it was sent
 
 Any name that does not begin with ``fake`` is a plain ``fake``. A script becomes pieces: the bytes
 of each write and how many tokens they carry. Nothing here touches a socket.
@@ -12,6 +13,7 @@ of each write and how many tokens they carry. Nothing here touches a socket.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
@@ -29,6 +31,9 @@ PER_WRITE_DEFAULT = 64  # when nothing paces the tokens
 
 Ending = Literal["keep", "cut", "hang"]
 Piece = tuple[bytes, int]  # what to write, and the tokens in it
+
+STAMP = b"#########"  # the moment comes here when it is sent: microseconds, CLOCK_MONOTONIC,
+STAMPS = 1_000_000_000  # modulo this
 
 CREATED = 1_760_000_000
 HEAD = (
@@ -50,6 +55,7 @@ class Script:
     per_write: int = 0  # tokens per write; 0: one if paced, else many
     echo: bool = False  # answer with the contents of the messages
     nul: bool = False  # every token holds a U+0000
+    stamped: bool = False  # every token is the moment it was sent
     end_ms: float = 0.0  # between [DONE] and the end of the HTTP body
     id: str = ""  # tells apart scripts that are otherwise equal
     call: str = ""  # tools to ask for before the answer, if there are any
@@ -79,7 +85,7 @@ class Script:
     def without_faults(self) -> Script:
         """What a request gets after ``times`` of them had the faults."""
         kept = ("tokens", "delay_ms", "first_ms", "per_write", "echo", "nul", "end_ms", "id")
-        kept += ("call", "call_rounds", "call_after", "call_shape", "stubborn", "round")
+        kept += ("stamped", "call", "call_rounds", "call_after", "call_shape", "stubborn", "round")
         return Script(**{name: getattr(self, name) for name in kept})
 
     def answering(self, request: Request) -> Script:
@@ -123,6 +129,8 @@ def echo_words(contents: Iterable[str]) -> list[str]:
 @lru_cache(maxsize=64)
 def counted_pieces(script: Script, model: str) -> Sequence[Piece]:
     """The writes of a script whose words do not depend on the request."""
+    if script.stamped:
+        return pieces(script, model, [f"{STAMP.decode()} "] * script.tokens)
     nul = "\0" if script.nul else ""
     return pieces(script, model, [f"t{number}{nul} " for number in range(1, script.tokens + 1)])
 
@@ -148,6 +156,11 @@ def pieces(script: Script, model: str, words: Sequence[str]) -> Sequence[Piece]:
     size = script.per_write or (1 if script.delay_ms else PER_WRITE_DEFAULT)
     groups = (events[start : start + size] for start in range(0, len(events), size))
     return [(b"".join(data for data, _ in group), sum(n for _, n in group)) for group in groups]
+
+
+def stamped(data: bytes) -> bytes:
+    """A piece of a ``stamped`` script that is sent now."""
+    return data.replace(STAMP, b"%09d" % (time.monotonic_ns() // 1000 % STAMPS))
 
 
 def opening(model: str) -> bytes:

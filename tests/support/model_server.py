@@ -143,6 +143,7 @@ class _Connection(asyncio.Protocol):
         self._delay = script.delay_ms / 1000
         self._end_after = script.end_ms / 1000
         self._ending = script.ending
+        self._stamped = script.stamped
         self._closing = model_script.closing(
             script,
             model,
@@ -170,7 +171,7 @@ class _Connection(asyncio.Protocol):
             data, tokens = self._pieces[self._next]
             self._next += 1
             record.tokens += tokens
-            self.transport.write(data)
+            self.transport.write(model_script.stamped(data) if self._stamped else data)
             if self._delay:
                 self._due += self._delay
                 self._timer = self._loop.call_at(self._due, self._play)
