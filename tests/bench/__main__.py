@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import signal
-import sys
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from tests.bench import delivery
 from tests.bench.machine import Machine
 from tests.bench.markdown import page
 from tests.bench.plots import draw
-from tests.bench.report import Result
+from tests.bench.report import Result, say
 from tests.bench.rig import Rig, rig
 from tests.bench.sizes import SIZES, USUAL, Sizes
 
@@ -70,11 +69,6 @@ def bounded(seconds: float) -> Generator[None]:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-
-
-def say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
 
 
 def main() -> None:

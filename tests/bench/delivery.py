@@ -14,7 +14,7 @@ import uvloop
 
 from tests.bench.cpu import SATURATED
 from tests.bench.figures import Figure, ratio, short
-from tests.bench.report import Chart, Line, Table, Target
+from tests.bench.report import Chart, Line, Table, Target, say
 from tests.bench.rig import PARTS, Rig
 from tests.bench.rounds import MODEL, Round, play_round
 from tests.bench.sizes import Load, Sizes
@@ -32,6 +32,7 @@ class Side:
     """What one side did under one load. CPU in seconds per 10,000 tokens, busy from 0 to 1."""
 
     answers: int
+    refused: int
     tokens_per_event: float
     first_p50_ms: Figure
     first_p99_ms: Figure
@@ -53,6 +54,7 @@ class Side:
         parts = [name for name in rounds[0].spent.of if name != MODEL]
         return cls(
             answers=sum(map(len, first)),
+            refused=sum(one.refused for one in rounds),
             tokens_per_event=tokens / sum(one.events for one in rounds),
             first_p50_ms=Figure.pooled(first, 0.5),
             first_p99_ms=Figure.pooled(first, 0.99),
@@ -73,7 +75,8 @@ class Side:
             self.latency_p50_ms, self.latency_p99_ms, short(self.client_cpu), short(self.model_cpu),
         )  # fmt: skip
         busy = f"{self.busy.value:.0%}{' !' if self.busy.value >= SATURATED else ''}"
-        return [str(streams), name, *map(str, figures), busy, f"{self.foreign.value:.0%}"]
+        others = f"{self.foreign.value:.0%}"
+        return [str(streams), name, *map(str, figures), str(self.refused), busy, others]
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,8 @@ class Delivery:
             f"Absolute, {self.model}",
             (
                 "streams", "side", "first token p50, ms", "p99, ms", "tokens/s", "CPU",
-                "delivery p50, ms", "p99, ms", "client CPU", "model CPU", "busy", "others",
+                "delivery p50, ms", "p99, ms", "client CPU", "model CPU", "refused", "busy",
+                "others",
             ),
             [
                 side.row(cell.streams, name)
@@ -222,7 +226,10 @@ async def _cell(rig: Rig, load: Load, rounds: int) -> Cell:
         floor.append(await play_round(load, rig.ask_floor, pids, _at_once))
         pids = {**rig.pids, **model}
         headwater.append(await play_round(load, rig.ask, pids, rig.settled))
-    return Cell(load.streams, Side.of(floor), Side.of(headwater))
+    cell = Cell(load.streams, Side.of(floor), Side.of(headwater))
+    rate = cell.headwater.tokens_per_second
+    say(f"  {load.streams} streams: {rate} tokens/s, CPU {cell.headwater.cpu} s per 10k")
+    return cell
 
 
 async def _at_once() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -57,3 +58,9 @@ class Result(Protocol):
     def charts(self) -> list[Chart]: ...
 
     def targets(self) -> list[Target]: ...
+
+
+def say(line: str) -> None:
+    """How far the bench is."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()

@@ -90,6 +90,10 @@ def _arrivals(answer: Answer) -> Iterator[tuple[int, float]]:
         yield reached, arrived
 
 
+class Refused(ConnectionError):
+    """The answer is not a stream."""
+
+
 class _Connection(asyncio.Protocol):
     def __init__(self, request: bytes) -> None:
         self._request = request
@@ -119,7 +123,7 @@ class _Connection(asyncio.Protocol):
                 ended = self._chunks[-1][0]
                 self.done.set_result(Answer(self._began, ended, self._chunks))
             else:
-                self.done.set_exception(ConnectionError(f"refused: {self._start!r}"))
+                self.done.set_exception(Refused(f"{self._start!r}"))
         self._transport.close()
 
     @property
@@ -128,7 +132,10 @@ class _Connection(asyncio.Protocol):
 
 
 async def stream(request: Request) -> Answer:
-    """Send it on a connection of its own and read the streamed answer to its end."""
+    """Send it on a connection of its own and read the streamed answer to its end.
+
+    Raises Refused, ConnectionError, TimeoutError.
+    """
     loop = asyncio.get_running_loop()
     _, connection = await loop.create_connection(
         lambda: _Connection(request.data), request.host, request.port
