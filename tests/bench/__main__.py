@@ -8,52 +8,60 @@ measure that fails, or the end of the time, costs only what comes behind.
 from __future__ import annotations
 
 import argparse
-import json
 import signal
-import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from tests.bench import delivery
-from tests.bench.machine import Machine
-from tests.bench.markdown import page
-from tests.bench.plots import draw
+from tests.bench import (
+    cancelling,
+    delivery,
+    growth,
+    large_archive,
+    long_threads,
+    memory,
+    persisting,
+    resume,
+    startup,
+    takeover,
+    viewers,
+)
+from tests.bench.book import Book
 from tests.bench.report import Result, say
 from tests.bench.rig import Rig, rig
 from tests.bench.sizes import SIZES, USUAL, Sizes
 
 FOLDER = Path(".headwater-bench")
-MEASURES: Mapping[str, Callable[[Rig, Sizes], Result]] = {
+ON_ONE_RIG: Mapping[str, Callable[[Rig, Sizes], Result]] = {
     "unpaced": delivery.unpaced,
     "paced": delivery.paced,
+    "resume": resume.resume,
+    "viewers": viewers.viewers,
+    "cancel": cancelling.cancelling,
+    "memory": memory.memory,
+    "streams": growth.streams,
+    "threads": long_threads.threads,
+    "persister": persisting.persisting,
+    "archive": large_archive.archive,
 }
+WITH_THEIR_OWN: Mapping[str, Callable[[Sizes], Result]] = {
+    "takeover": takeover.takeover,
+    "startup": startup.startup,
+    "partitions": growth.partitions,
+}
+MEASURES = (*ON_ONE_RIG, *WITH_THEIR_OWN)
 
 
-def bench(sizes: Sizes, names: Sequence[str], folder: Path) -> dict[str, Result]:
+def bench(sizes: Sizes, names: Sequence[str], folder: Path) -> None:
     """Run the named measures in their order; the folder then holds what they found."""
-    folder.mkdir(parents=True, exist_ok=True)
-    machine, results = Machine.seen(), dict[str, Result]()
-    with rig(sizes.speeches) as built:
-        for name in (name for name in MEASURES if name in names):
-            began = time.monotonic()
-            results[name] = MEASURES[name](built, sizes)
-            say(f"{name}: {time.monotonic() - began:.0f} s")
-            _write(folder, sizes, machine, results)
-    return results
-
-
-def _write(folder: Path, sizes: Sizes, machine: Machine, results: Mapping[str, Result]) -> None:
-    newest, result = list(results.items())[-1]
-    if charts := result.charts():
-        draw(charts, folder / f"{newest}.png")
-    (folder / "results.md").write_text(page(sizes.name, machine, results))
-    facts: dict[str, Any] = {"size": sizes.name, "machine": asdict(machine)}
-    facts["targets"] = [asdict(one) for found in results.values() for one in found.targets()]
-    facts["results"] = {name: asdict(found) for name, found in results.items()}  # pyright: ignore[reportArgumentType] -- all are dataclasses
-    (folder / "results.json").write_text(json.dumps(facts, indent=2) + "\n")
+    book = Book(sizes, folder)
+    if shared := [name for name in ON_ONE_RIG if name in names]:
+        with rig(sizes.speeches) as built:
+            for name in shared:
+                book.add(name, partial(ON_ONE_RIG[name], built, sizes))
+    for name in (name for name in WITH_THEIR_OWN if name in names):
+        book.add(name, partial(WITH_THEIR_OWN[name], sizes))
 
 
 @contextmanager

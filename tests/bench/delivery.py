@@ -208,7 +208,7 @@ def unpaced(rig: Rig, sizes: Sizes) -> Delivery:
 
 
 def paced(rig: Rig, sizes: Sizes) -> Delivery:
-    return uvloop.run(_measure(rig, sizes.paced, sizes.rounds))
+    return uvloop.run(_measure(rig, sizes.paced, sizes.paced_rounds))
 
 
 async def _measure(rig: Rig, loads: Sequence[Load], rounds: int) -> Delivery:

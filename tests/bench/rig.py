@@ -12,14 +12,15 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 from infra.local.cluster import LocalCluster
+from infra.local.part import PartState
 from infra.local.plan import Plan
 from shared.keys import PERSISTERS, PartitionKeys
 from shared.redis_client import connect
@@ -33,6 +34,7 @@ PARTITIONS = 8
 PARTS = ("api-1", "orchestrator-1", "persister-1", "valkey", "postgres")
 SETTLE_SECONDS_MAX = 60.0
 SETTLE_STEP_SECONDS = 0.02
+READY_SECONDS_MAX = 60.0
 
 Ask = Callable[[Speech, int], Request]
 
@@ -70,6 +72,26 @@ class Rig:
                 assert time.monotonic() < ends, "the persister does not come to an end"
                 await asyncio.sleep(SETTLE_STEP_SECONDS)
 
+    @asynccontextmanager
+    async def without(self, *names: str) -> AsyncGenerator[None]:
+        """Those parts are killed, and away for the length of the block; ready again behind it."""
+        supervisor = self.cluster.supervisor
+        for name in names:
+            await asyncio.to_thread(supervisor.hold, name)
+        try:
+            yield
+        finally:
+            for name in names:
+                await asyncio.to_thread(supervisor.release, name)
+            await self.ready(*names)
+
+    async def ready(self, *names: str) -> None:
+        ends = time.monotonic() + READY_SECONDS_MAX
+        keepers = [self.cluster.supervisor.keeper(name) for name in names]
+        while any(keeper.state is not PartState.READY for keeper in keepers):
+            assert time.monotonic() < ends, f"{', '.join(names)} did not come back"
+            await asyncio.sleep(SETTLE_STEP_SECONDS)
+
     @property
     def partitions(self) -> int:
         return int(self.cluster.plan.env["HEADWATER_PARTITIONS"])
@@ -91,19 +113,37 @@ async def _is_archived(redis: Any, partitions: int) -> bool:
 
 
 @contextmanager
-def rig(speeches: Iterable[Speech], *, partitions: int = PARTITIONS) -> Generator[Rig]:
+def rig(
+    speeches: Iterable[Speech], *, partitions: int = PARTITIONS, orchestrators: int = 1
+) -> Generator[Rig]:
     """Everything that runs, until the block ends. ``speeches`` are all that will be asked for."""
     with (
         TemporaryDirectory(prefix="headwater-bench-") as folder,
         spawned("tests.support.model_server") as model,
         spawned("tests.bench.floor", "--model", model.url) as floor,
-        LocalCluster(_plan(Path(folder), model.url, speeches, partitions)) as cluster,
+        LocalCluster(
+            plan(
+                Path(folder),
+                model.url,
+                speeches,
+                partitions=partitions,
+                orchestrators=orchestrators,
+            )
+        ) as cluster,
     ):
         tokens = {number: cluster.token(f"bench-{number}") for number in range(USERS)}
         yield Rig(cluster, model, floor, tokens)
 
 
-def _plan(folder: Path, model_url: str, speeches: Iterable[Speech], partitions: int) -> Plan:
+def plan(
+    folder: Path,
+    model_url: str,
+    speeches: Iterable[Speech],
+    *,
+    partitions: int = PARTITIONS,
+    orchestrators: int = 1,
+) -> Plan:
+    """Of a cluster that asks this model, in a folder of its own."""
     agents = folder / "agents.json"
     listed = [{"name": speech.agent, "model": speech.model} for speech in speeches]
     agents.write_text(json.dumps({"agents": [{"name": "default"}, *listed]}))
@@ -113,4 +153,4 @@ def _plan(folder: Path, model_url: str, speeches: Iterable[Speech], partitions: 
         "HEADWATER_LOG_LEVEL": "WARNING",
         "HEADWATER_PARTITIONS": str(partitions),
     }
-    return Plan(data_dir=folder, llm_base_url=model_url, env=env)
+    return Plan(data_dir=folder, llm_base_url=model_url, orchestrators=orchestrators, env=env)
