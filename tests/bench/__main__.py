@@ -34,6 +34,7 @@ from tests.bench.sizes import SIZES, USUAL, Sizes
 
 FOLDER = Path(".headwater-bench")
 ON_ONE_RIG: Mapping[str, Callable[[Rig, Sizes], Result]] = {
+    "startup": startup.startup,
     "unpaced": delivery.unpaced,
     "paced": delivery.paced,
     "resume": resume.resume,
@@ -47,7 +48,6 @@ ON_ONE_RIG: Mapping[str, Callable[[Rig, Sizes], Result]] = {
 }
 WITH_THEIR_OWN: Mapping[str, Callable[[Sizes], Result]] = {
     "takeover": takeover.takeover,
-    "startup": startup.startup,
     "partitions": growth.partitions,
 }
 MEASURES = (*ON_ONE_RIG, *WITH_THEIR_OWN)

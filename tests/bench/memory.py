@@ -1,6 +1,6 @@
 """What waiting costs in memory: a client that follows a silent thread, and a job that runs.
 
-Memory is a process's own (USS), and what Valkey says it uses, each after a pause of SETTLE_SECONDS.
+Memory is a process's own (USS), and what Valkey says it uses, each after a pause.
 The clients are connections of this process, which is not measured.
 """
 
@@ -20,10 +20,9 @@ from tests.bench.connections import PER_THREAD, WARM_CLIENTS, Clients
 from tests.bench.figures import short
 from tests.bench.report import Chart, Table, Target
 from tests.bench.rig import Rig
-from tests.bench.sizes import Sizes, Speech
+from tests.bench.sizes import Sizes
 from tests.support.gateway_client import GatewayClient
 
-SETTLE_SECONDS = 2.0
 KIB = 1024
 SERVICES = ("api-1", "orchestrator-1", "persister-1")
 VALKEY = "valkey"
@@ -77,11 +76,11 @@ async def _measure(rig: Rig, sizes: Sizes) -> MemoryUse:
         async with AsyncExitStack() as warm:
             await clients.open(warm, WARM_CLIENTS, clients.stream)
         await clients.threads(max(1, sizes.idle_clients // PER_THREAD))
-        before = await _memory(rig)
+        before = await _memory(rig, sizes.settle_seconds)
         async with AsyncExitStack() as stack:
             await clients.open(stack, sizes.idle_clients, clients.stream)
-            open_ = await _memory(rig)
-    jobs = await _jobs(rig, sizes.running, sizes.running_jobs)
+            open_ = await _memory(rig, sizes.settle_seconds)
+    jobs = await _jobs(rig, sizes)
     return MemoryUse(
         {name: kib / KIB for name, kib in before.items()},
         Waiting("idle SSE client", sizes.idle_clients, _each(before, open_, sizes.idle_clients)),
@@ -89,16 +88,17 @@ async def _measure(rig: Rig, sizes: Sizes) -> MemoryUse:
     )
 
 
-async def _jobs(rig: Rig, speech: Speech, count: int) -> Memory:
-    before = await _memory(rig)
+async def _jobs(rig: Rig, sizes: Sizes) -> Memory:
+    count = sizes.running_jobs
+    before = await _memory(rig, sizes.settle_seconds)
     running: list[str] = []
     async with GatewayClient(rig.cluster.url, rig.token(0)) as client:
         for _ in range(count):
-            running.append((await client.ask("measure", agent=speech.agent))["job_id"])
+            running.append((await client.ask("measure", agent=sizes.running.agent))["job_id"])
         async for event in client.events(running[-1]):
             if event["type"] == "token":
                 break
-        during = await _memory(rig)
+        during = await _memory(rig, sizes.settle_seconds)
         for job_id in running:
             await client.call("POST", f"/v1/jobs/{job_id}/cancel")
     await rig.settled()
@@ -109,8 +109,8 @@ def _each(before: Memory, after: Memory, count: int) -> Memory:
     return {name: (after[name] - before[name]) / count for name in after}
 
 
-async def _memory(rig: Rig) -> Memory:
-    await asyncio.sleep(SETTLE_SECONDS)
+async def _memory(rig: Rig, settle_seconds: float) -> Memory:
+    await asyncio.sleep(settle_seconds)
     used = {
         name: psutil.Process(rig.cluster.pid(name)).memory_full_info().uss / KIB
         for name in SERVICES

@@ -77,9 +77,12 @@ class Sizes:
     viewers: Sequence[int]
     interrupted: Speech  # of the jobs whose worker is killed
     interrupted_jobs: int
+    lease_seconds: float
     persister_paces: Sequence[float]  # events per second
     persister_seconds: float
     persister_backlog: int  # events
+    starts_again: bool
+    settle_seconds: float  # before memory is looked at
     idle_clients: int
     running: Speech  # of jobs that only run
     running_jobs: int
@@ -112,9 +115,12 @@ SMOKE = Sizes(
     viewers=(1, 3),
     interrupted=Speech(10, 10.0),
     interrupted_jobs=6,
+    lease_seconds=1.0,
     persister_paces=(500,),
     persister_seconds=0.5,
     persister_backlog=500,
+    starts_again=False,
+    settle_seconds=0.2,
     idle_clients=20,
     running=Speech(60, 1.0),
     running_jobs=4,
@@ -140,9 +146,12 @@ USUAL = Sizes(
     viewers=(1, 10, 100),
     interrupted=Speech(30, 10.0),
     interrupted_jobs=16,
+    lease_seconds=5.0,
     persister_paces=(1_000, 10_000),
     persister_seconds=5.0,
     persister_backlog=200_000,
+    starts_again=True,
+    settle_seconds=2.0,
     idle_clients=1_000,
     running=Speech(60, 1.0),
     running_jobs=256,

@@ -11,9 +11,8 @@ from tempfile import TemporaryDirectory
 from infra.local.cluster import LocalCluster
 from tests.bench.figures import short
 from tests.bench.report import Chart, Table, Target
-from tests.bench.rig import PARTS, plan
+from tests.bench.rig import PARTS, Rig, plan
 from tests.bench.sizes import Sizes
-from tests.support.model_process import model_process
 
 SHOWN = ("valkey", "postgres", "migrate", *PARTS[2::-1])  # in the order they start
 
@@ -46,16 +45,20 @@ class StartUp:
         return []
 
 
-def startup(_: Sizes) -> StartUp:
-    with TemporaryDirectory(prefix="headwater-bench-") as folder, model_process() as model_url:
-        planned = plan(Path(folder), model_url, [])
-        return StartUp([_start(LocalCluster(planned), what) for what in ("first", "again")])
+def startup(rig: Rig, sizes: Sizes) -> StartUp:
+    """The first start is the rig's own."""
+    starts = [Start("first", rig.started_seconds, _parts(rig.cluster))]
+    if sizes.starts_again:
+        with TemporaryDirectory(prefix="headwater-bench-") as folder:
+            planned = plan(Path(folder), rig.model.url, [])
+            with LocalCluster(planned):
+                pass
+            began = time.monotonic()
+            with LocalCluster(planned) as cluster:
+                starts.append(Start("again", time.monotonic() - began, _parts(cluster)))
+    return StartUp(starts)
 
 
-def _start(cluster: LocalCluster, what: str) -> Start:
-    began = time.monotonic()
-    with cluster:
-        seconds = time.monotonic() - began
-        keepers = [cluster.supervisor.keeper(name) for name in SHOWN]
-        parts = {keeper.part.name: keeper.ready_seconds or 0.0 for keeper in keepers}
-    return Start(what, seconds, parts)
+def _parts(cluster: LocalCluster) -> dict[str, float]:
+    keepers = [cluster.supervisor.keeper(name) for name in SHOWN]
+    return {keeper.part.name: keeper.ready_seconds or 0.0 for keeper in keepers}

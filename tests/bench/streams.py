@@ -19,8 +19,8 @@ from tests.support.model_script import STAMPS
 STREAM_SECONDS_MAX = 120.0
 LAST_CHUNK = b"0\r\n\r\n"
 MICROSECONDS = 1e6
+_SAID = re.compile(rb'event: token\ndata: [^\n]*"content":"([^"]*)"')  # other events quote it
 _STAMP = re.compile(rb"(\d{9}) ")
-_END = b"event: done"  # of Headwater and of the floor; the first repeats the text in it
 _EVENT = b"\nevent: "
 
 
@@ -74,11 +74,12 @@ def read_tokens(answer: Answer) -> list[TokenTimes]:
     arrivals = _arrivals(answer)
     reached, arrived = next(arrivals)
     times: list[TokenTimes] = []
-    for stamp in _STAMP.finditer(body, 0, max(0, body.find(_END)) or len(body)):
-        while reached < stamp.end():
-            reached, arrived = next(arrivals)
-        took = (int(arrived * MICROSECONDS) - int(stamp[1])) % STAMPS / MICROSECONDS
-        times.append(TokenTimes(arrived - took, arrived))
+    for said in _SAID.finditer(body):
+        for stamp in _STAMP.finditer(body, said.start(1), said.end(1)):
+            while reached < stamp.end():
+                reached, arrived = next(arrivals)
+            took = (int(arrived * MICROSECONDS) - int(stamp[1])) % STAMPS / MICROSECONDS
+            times.append(TokenTimes(arrived - took, arrived))
     return times
 
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 
 import uvloop
 
-from shared.settings import Settings
 from tests.bench.figures import Figure, short
 from tests.bench.report import Chart, Table, Target
 from tests.bench.rig import Rig, rig
@@ -20,6 +19,7 @@ from tests.bench.sizes import Sizes, Speech
 from tests.support.gateway_client import GatewayClient
 
 VICTIM = "orchestrator-1"
+HEARTBEATS_PER_LEASE = 5
 TOKENS_BEFORE = 3  # that each client has seen when the worker dies
 
 
@@ -51,8 +51,13 @@ class TakeOver:
 
 
 def takeover(sizes: Sizes) -> TakeOver:
-    with rig([sizes.interrupted], orchestrators=2) as built:
-        return uvloop.run(_measure(built, sizes.interrupted, sizes.interrupted_jobs))
+    lease = sizes.lease_seconds
+    env = {
+        "HEADWATER_LEASE_SECONDS": str(lease),
+        "HEADWATER_HEARTBEAT_SECONDS": str(lease / HEARTBEATS_PER_LEASE),
+    }
+    with rig([sizes.interrupted], orchestrators=2, env=env) as built:
+        return uvloop.run(_measure(built, sizes))
 
 
 @dataclass
@@ -76,9 +81,10 @@ class Interrupted:
                     self.spoken_again = self.spoken_again or time.monotonic()
 
 
-async def _measure(built: Rig, speech: Speech, jobs: int) -> TakeOver:
+async def _measure(built: Rig, sizes: Sizes) -> TakeOver:
+    jobs, lease = sizes.interrupted_jobs, sizes.lease_seconds
     async with GatewayClient(built.cluster.url, built.token(0)) as client:
-        watched = [Interrupted(client, speech) for _ in range(jobs)]
+        watched = [Interrupted(client, sizes.interrupted) for _ in range(jobs)]
         following = asyncio.gather(*(one.follow() for one in watched))
         await asyncio.gather(*(one.running.wait() for one in watched))
         killed = time.monotonic()
@@ -87,5 +93,4 @@ async def _measure(built: Rig, speech: Speech, jobs: int) -> TakeOver:
     begun = [one.begun_again - killed for one in watched if one.begun_again]
     spoken = [one.spoken_again - killed for one in watched if one.spoken_again]
     assert begun, "the killed worker had none of the jobs"
-    lease = Settings().lease_seconds
     return TakeOver(jobs, len(begun), lease, Figure.of(begun), max(begun), Figure.of(spoken))

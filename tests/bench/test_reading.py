@@ -38,9 +38,10 @@ def test_a_token_arrives_with_the_chunk_that_completes_it() -> None:
     assert times(answer((3.0, whole[:cut]), (4.0, whole[cut:]))) == [(1.0, 3.0), (2.0, 4.0)]
 
 
-def test_the_text_that_done_repeats_is_not_read_again() -> None:
-    done = b'id: 3\nevent: done\ndata: {"content":"000000001 "}\n\n'
-    assert times(answer((2.0, frame(1.0) + done))) == [(1.0, 2.0)]
+@pytest.mark.parametrize("event", [b"done", b"metadata"])
+def test_what_other_events_quote_is_not_read(event: bytes) -> None:
+    quoted = b'id: 3\nevent: %b\ndata: {"content":"000000001 "}\n\n' % event
+    assert times(answer((2.0, quoted + frame(1.0) + quoted))) == [(1.0, 2.0)]
 
 
 def test_a_stamp_from_before_the_clock_wrapped_is_of_a_moment_ago() -> None:

@@ -86,3 +86,12 @@ async def test_it_is_a_program() -> None:
         if process.returncode is None:
             process.kill()
             await process.wait()
+
+
+async def test_a_stamped_token_is_the_moment_it_was_sent(ask: Asker) -> None:
+    began = time.monotonic_ns() // 1000
+    answer = await ask("fake:tokens=3,delay_ms=20,stamped")
+    took = time.monotonic_ns() // 1000 - began
+    sent = [(int(stamp) - began) % model_script.STAMPS for stamp in answer.text.split()]
+    due = (20_000, 40_000, 60_000)
+    assert all(0.9 * at <= moment <= took for at, moment in zip(due, sent, strict=True))
