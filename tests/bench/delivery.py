@@ -13,10 +13,11 @@ from dataclasses import dataclass
 import uvloop
 
 from tests.bench.cpu import SATURATED
-from tests.bench.figures import Figure, ratio, short
+from tests.bench.figures import Figure, short
 from tests.bench.report import Chart, Line, Table, Target, say
 from tests.bench.rig import PARTS, Rig
 from tests.bench.rounds import MODEL, Round, play_round
+from tests.bench.sides import Cell, Side
 from tests.bench.sizes import Load, Sizes
 
 FLOOR = "floor"
@@ -25,85 +26,6 @@ NOTE = (
     " all is archived. Busy: of all cores, others: by processes that have nothing to do with this;"
     f" from {SATURATED:.0%} on, figures tell more of the cores than of the side."
 )
-
-
-@dataclass(frozen=True)
-class Side:
-    """What one side did under one load. CPU in seconds per 10,000 tokens, busy from 0 to 1."""
-
-    answers: int
-    refused: int
-    tokens_per_event: float
-    first_p50_ms: Figure
-    first_p99_ms: Figure
-    latency_p50_ms: Figure
-    latency_p99_ms: Figure
-    tokens_per_second: Figure
-    cpu: Figure
-    cpu_of: Mapping[str, float]
-    client_cpu: float
-    model_cpu: float
-    busy: Figure
-    foreign: Figure
-
-    @classmethod
-    def of(cls, rounds: Sequence[Round]) -> Side:
-        first = [one.first_ms for one in rounds]
-        latency = [one.latency_ms for one in rounds]
-        tokens = sum(one.tokens for one in rounds)
-        parts = [name for name in rounds[0].spent.of if name != MODEL]
-        return cls(
-            answers=sum(map(len, first)),
-            refused=sum(one.refused for one in rounds),
-            tokens_per_event=tokens / sum(one.events for one in rounds),
-            first_p50_ms=Figure.pooled(first, 0.5),
-            first_p99_ms=Figure.pooled(first, 0.99),
-            latency_p50_ms=Figure.pooled(latency, 0.5),
-            latency_p99_ms=Figure.pooled(latency, 0.99),
-            tokens_per_second=Figure.of([one.tokens_per_second for one in rounds]),
-            cpu=Figure.of([one.cpu for one in rounds]),
-            cpu_of={name: Figure.of([one.per_10k(name) for one in rounds]).value for name in parts},
-            client_cpu=sum(one.spent.own for one in rounds) / tokens * 10_000,
-            model_cpu=Figure.of([one.per_10k(MODEL) for one in rounds]).value,
-            busy=Figure.of([one.spent.busy for one in rounds]),
-            foreign=Figure.of([one.spent.foreign for one in rounds]),
-        )
-
-    def row(self, streams: int, name: str) -> list[str]:
-        figures = (
-            self.first_p50_ms, self.first_p99_ms, self.tokens_per_second, self.cpu,
-            self.latency_p50_ms, self.latency_p99_ms, short(self.client_cpu), short(self.model_cpu),
-        )  # fmt: skip
-        busy = f"{self.busy.value:.0%}{' !' if self.busy.value >= SATURATED else ''}"
-        others = f"{self.foreign.value:.0%}"
-        return [str(streams), name, *map(str, figures), str(self.refused), busy, others]
-
-
-@dataclass(frozen=True)
-class Cell:
-    streams: int
-    floor: Side
-    headwater: Side
-
-    @property
-    def ratios(self) -> list[str]:
-        floor, own = self.floor, self.headwater
-        return [
-            str(self.streams),
-            f"{self.first_over(0.5):+.2f}",
-            f"{self.first_over(0.99):+.2f}",
-            ratio(own.tokens_per_second.value, floor.tokens_per_second.value),
-            ratio(own.cpu.value, floor.cpu.value),
-            f"{own.latency_p50_ms.value - floor.latency_p50_ms.value:+.2f}",
-            f"{own.latency_p99_ms.value - floor.latency_p99_ms.value:+.2f}",
-            short(own.tokens_per_event),
-        ]
-
-    def first_over(self, part: float) -> float:
-        """Milliseconds to the first token, over the floor's: at p50 or at p99."""
-        if part == 0.5:
-            return self.headwater.first_p50_ms.value - self.floor.first_p50_ms.value
-        return self.headwater.first_p99_ms.value - self.floor.first_p99_ms.value
 
 
 @dataclass(frozen=True)
@@ -181,9 +103,9 @@ class Delivery:
 def _unpaced_targets(cells: Mapping[int, Cell]) -> Sequence[Target]:
     found: list[Target] = []
     if one := cells.get(1):
-        for name, part, limit in (("p50", 0.5, 3), ("p99", 0.99, 10)):
-            what = f"first token over the floor, 1 stream, {name}"
-            found.append(Target.at_most(what, one.first_over(part), limit, "ms"))
+        what = "first token over the floor, 1 stream"
+        found.append(Target.at_most(f"{what}, p50", one.first_p50_over, 3, "ms"))
+        found.append(Target.at_most(f"{what}, p99", one.first_p99_over, 10, "ms"))
     if some := cells.get(16):
         rate = some.headwater.tokens_per_second.value
         found.append(Target.at_least("16 streams, unpaced", rate, 40_000, "tokens/s"))
