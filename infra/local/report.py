@@ -8,7 +8,7 @@ import time
 
 from infra.local.errors import ClusterError
 from infra.local.log_files import last_lines
-from infra.local.state import PartRecord, Running
+from infra.local.state import PartRecord
 
 LOG_LINES = 20
 FIRST_QUERY = '{"query": "Tell me a story about a river.", "stream": true}'
@@ -35,14 +35,14 @@ def say_ready(part: PartRecord) -> None:
     say(f"  {part.name:<16} {part.state:<6} {part.ready_seconds or 0.0:5.1f} s")
 
 
-def say_up(running: Running, token: str, *, already: bool) -> None:
+def say_up(url: str, token: str, *, already: bool = False) -> None:
     """Where the cluster is and a first request that works as it stands."""
-    say(f"Headwater is up{' already' if already else ''}: {running.url}")
-    say(f"API documentation: {running.url}/schema")
+    say(f"Headwater is up{' already' if already else ''}: {url}")
+    say(f"API documentation: {url}/schema")
     say()
     say(f"export TOKEN={token}")
     say(
-        f'curl -N {running.url}/v1/jobs -H "Authorization: Bearer $TOKEN"'
+        f'curl -N {url}/v1/jobs -H "Authorization: Bearer $TOKEN"'
         f" -H 'Content-Type: application/json' -d {shlex.quote(FIRST_QUERY)}"
     )
 
