@@ -8,11 +8,20 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-CLUSTER := $(BIN)/python -m infra.local
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes \
 	--no-warn-conflicts
 LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock'
+
+# Where `up` and the like run the cluster: in processes of this machine, or in containers.
+ENGINE ?= local
+ifeq ($(ENGINE),compose)
+CLUSTER := sh infra/container/cluster.sh
+PROGRAM := python
+else
+CLUSTER := $(BIN)/python -m infra.local
+PROGRAM := $(BIN)/python
+endif
 
 SUB ?= alice
 PART ?=
@@ -23,41 +32,45 @@ ARGS ?=
 SEED ?=
 RUN := $(VENV)/.installed-run
 DEV := $(VENV)/.installed-dev
+READY := $(if $(filter local,$(ENGINE)),$(RUN))
 
-.PHONY: help up down status logs token tail replay transitions dead-letters rebuild test faults mutations fuzz bench check fmt lock
+.PHONY: help up down secrets status logs token tail replay transitions dead-letters rebuild test faults mutations fuzz test-compose bench check fmt lock
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
 
-up: $(RUN) ## Start everything, wait until it is ready, print a first request
+up: $(READY) ## Start everything, print a first request; ENGINE=compose, here and below: in containers
 	@$(CLUSTER) up
 
-down: $(RUN) ## Stop everything; the data stay in HEADWATER_DATA_DIR
+down: $(READY) ## Stop everything; the data stay in HEADWATER_DATA_DIR
 	@$(CLUSTER) down
 
-status: $(RUN) ## Show each part: pid, state, uptime, restarts
+secrets: ## Make the passwords of compose.yaml, in .env; those that are there stay
+	@umask 077 && sh infra/container/secrets.sh >>.env
+
+status: $(READY) ## Show each part: pid, state, uptime, restarts
 	@$(CLUSTER) status
 
-logs: $(RUN) ## Show the logs; PART=api for one part, ARGS=-f to follow
+logs: $(READY) ## Show the logs; PART=api for one part, ARGS=-f to follow
 	@$(CLUSTER) logs $(PART) $(ARGS)
 
-token: $(RUN) ## Print a token for SUB=alice, good for 24 hours
+token: $(READY) ## Print a token for SUB=alice, good for 24 hours
 	@$(CLUSTER) token --sub '$(SUB)'
 
-tail: $(RUN) ## Follow the events of JOB=… as they come
-	@$(CLUSTER) run -- $(BIN)/python -m infra.console tail '$(JOB)' $(ARGS)
+tail: $(READY) ## Follow the events of JOB=… as they come
+	@$(CLUSTER) run -- $(PROGRAM) -m infra.console tail '$(JOB)' $(ARGS)
 
-replay: $(RUN) ## Play the events of JOB=… again; SPEED=2 is twice as fast
-	@$(CLUSTER) run -- $(BIN)/python -m infra.console replay '$(JOB)' --speed '$(SPEED)' $(ARGS)
+replay: $(READY) ## Play the events of JOB=… again; SPEED=2 is twice as fast
+	@$(CLUSTER) run -- $(PROGRAM) -m infra.console replay '$(JOB)' --speed '$(SPEED)' $(ARGS)
 
-transitions: $(RUN) ## Show the steps of a day of JOB=…, which may be a thread or a message too
-	@$(CLUSTER) run -- $(BIN)/python -m infra.console transitions '$(JOB)'
+transitions: $(READY) ## Show the steps of a day of JOB=…, which may be a thread or a message too
+	@$(CLUSTER) run -- $(PROGRAM) -m infra.console transitions '$(JOB)'
 
-dead-letters: $(RUN) ## List what was given up on; ARGS='show ID', 'retry ID' (or --all), 'drop ID'
-	@$(CLUSTER) run -- $(BIN)/python -m infra.console dead-letters $(ARGS)
+dead-letters: $(READY) ## List what was given up on; ARGS='show ID', 'retry ID' (or --all), 'drop ID'
+	@$(CLUSTER) run -- $(PROGRAM) -m infra.console dead-letters $(ARGS)
 
-rebuild: $(RUN) ## Drop the read model and make it again from the archive
-	@$(CLUSTER) run -- $(BIN)/python -m services.persister.rebuild $(ARGS)
+rebuild: $(READY) ## Drop the read model and make it again from the archive
+	@$(CLUSTER) run -- $(PROGRAM) -m services.persister.rebuild $(ARGS)
 
 test: $(DEV) ## Run the tests; ARGS='-k cancel' picks some
 	@$(BIN)/python -m pytest $(ARGS)
@@ -71,6 +84,9 @@ mutations: $(DEV) ## Take mechanisms out one by one, and see that their tests fa
 fuzz: $(DEV) ## Try every call of the OpenAPI document for long; SEED=7 repeats a run, ARGS='--examples 500'
 	@$(BIN)/python -m pytest tests/hardening/test_described_surface.py --timeout 0 \
 		--examples 200 $(if $(SEED),--surface-seed '$(SEED)') $(ARGS)
+
+test-compose: $(DEV) ## Bring compose.yaml up from a clean clone, talk to it, kill containers
+	@$(BIN)/python -m pytest tests/compose -m compose -p no:randomly $(ARGS)
 
 bench: $(DEV) ## Measure first token, cancel, tokens per second and CPU; OUT=file.json keeps it
 	@$(BIN)/python -m tests.bench $(if $(OUT),--out '$(OUT)') $(ARGS)
