@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+import yaml
 
 from tests.style.documents import (
     DECISIONS,
@@ -99,7 +100,9 @@ def test_programs_exist(document: Path) -> None:
 
 @every_document
 def test_variables_exist(document: Path) -> None:
-    known = set(ASSIGNED.findall(text(ROOT / "docs" / "settings.md")))
+    # Those of every process, and those of compose.yaml and its proxy.
+    places = ("docs/settings.md", "compose.yaml", "infra/container/haproxy.cfg")
+    known = {name for place in places for name in ASSIGNED.findall(text(ROOT / place))}
     assert set(ASSIGNED.findall(text(document))) <= known
 
 
@@ -127,6 +130,11 @@ def test_json_snippet_is_json(fence: Fence) -> None:
     json.loads(fence.body)
 
 
+@of_language("yaml")
+def test_yaml_snippet_is_yaml(fence: Fence) -> None:
+    assert yaml.safe_load(fence.body)
+
+
 @of_language("python")
 def test_python_snippet_compiles(fence: Fence) -> None:
     compile(fence.body, fence.place, "exec")
@@ -142,7 +150,7 @@ def test_javascript_snippet_parses(fence: Fence) -> None:
 
 
 def test_every_fence_names_its_language() -> None:
-    known = {"bash", "console", "javascript", "json", "python", "text"}
+    known = {"bash", "console", "javascript", "json", "python", "text", "yaml"}
     assert not [fence.place for fence in ALL_FENCES if fence.language not in known]
 
 

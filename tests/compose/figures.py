@@ -1,0 +1,86 @@
+"""What the images weigh, and how long each service takes to be ready.
+
+`python -m tests.compose.figures` starts everything on new volumes, and then once more.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+from tests.compose.deployment import IMAGES, Container, Deployment, deployed, why_not
+
+READY = {
+    "api": '"event": "started"',
+    "orchestrator": '"event": "started"',
+    "persister": '"event": "started"',
+    "valkey": "Ready to accept connections",
+    "postgres": "database system is ready to accept connections",
+    "model": "model smollm2",
+    "proxy": "Loading success",
+    "migrate": '"event": "migrated"',
+}
+LINE_SECONDS_MAX = 120
+POLL_SECONDS = 0.5
+MIB = 1 << 20
+
+
+def main() -> int:
+    """Print both tables: the exit code."""
+    if reason := why_not():
+        sys.stderr.write(f"{reason}\n")
+        return 1
+    with tempfile.TemporaryDirectory() as folder, deployed(Path(folder) / "clone") as deployment:
+        deployment.make("up")
+        base = deployment.run("docker", "image", "inspect", "python:3.11-slim-bookworm")
+        _say("base", "image", f"{json.loads(base)[0]['Size'] / MIB:.0f} MiB")
+        for image in IMAGES:
+            facts = json.loads(deployment.run("docker", "image", "inspect", f"{image}:test"))[0]
+            _say(image, "image", f"{facts['Size'] / MIB:.0f} MiB")
+        for kind in ("cold", "warm"):
+            for container, seconds in starts(deployment):
+                _say(container.service, kind, f"{seconds:.1f} s")
+            deployment.compose("restart")
+            deployment.until_well()
+    return 0
+
+
+def starts(deployment: Deployment) -> Iterator[tuple[Container, float]]:
+    """Each container, and the seconds from its start to the line that says it is ready."""
+    for container in sorted(deployment.containers(), key=lambda one: one.service):
+        began = container.facts["State"]["StartedAt"]
+        deadline = time.monotonic() + LINE_SECONDS_MAX
+        while not (line := _ready_line(deployment, container, began)):
+            if time.monotonic() > deadline:
+                break
+            time.sleep(POLL_SECONDS)
+        else:
+            yield container, _moment(line.split()[0]) - _moment(began)
+
+
+def _ready_line(deployment: Deployment, container: Container, since: str) -> str:
+    said = deployment.run(
+        "bash", "-c", f"docker logs --timestamps --since {since} {container.id} 2>&1"
+    )
+    lines = [line for line in said.splitlines() if READY[container.service] in line]
+    return lines[-1] if lines else ""
+
+
+def _moment(text: str) -> float:
+    """Seconds of the epoch; the engine tells nanoseconds, which Python does not read."""
+    return datetime.fromisoformat(re.sub(r"(\.\d{6})\d*Z", r"\1+00:00", text)).timestamp()
+
+
+def _say(*words: str) -> None:
+    sys.stdout.write("{:<18} {:<6} {:>10}\n".format(*words))
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
