@@ -91,6 +91,7 @@ class Populating:
         async with self._engine.connect() as connection:
             await connection.execution_options(isolation_level="AUTOCOMMIT")
             await connection.execute(text("SET maintenance_work_mem = '2GB'"))
+            await connection.execute(text("SET statement_timeout = 0"))
             await connection.run_sync(_make_index)
             await connection.execute(text("VACUUM ANALYZE"))
         await self._set(f"{setting.partition(' ')[0]} = DEFAULT" for setting in LOADING)

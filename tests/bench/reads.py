@@ -194,7 +194,7 @@ class Statements:
 
     def _hear(self, *said: Any) -> None:
         _, _, statement, parameters, _, _ = said
-        if statement.startswith("SELECT") and " FROM " in statement:
+        if statement.startswith("SELECT") and "FROM " in statement:
             self._heard.append((statement, parameters))
 
     def __enter__(self) -> list[tuple[str, Any]]:
