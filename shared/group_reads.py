@@ -59,11 +59,15 @@ MakeGroups = Callable[[], Awaitable[None]]
 def heal_group_reads(client: Redis, make_groups: MakeGroups) -> None:
     """Make the client's XREADGROUP and XAUTOCLAIM answer a refusal with nothing, after a pause.
 
+    A group that the client makes itself begins at id 0, too: a subscriber of FastStream's that
+    starts while its group is gone would make it behind all that was never delivered.
+
     ``make_groups`` is called when a group is gone, by several readers at once: it must be harmless
     when the groups are there. It may raise HeadwaterError.
     """
     healed = cast("Any", client)
     read, claim, greet = healed.xreadgroup, healed.xautoclaim, healed.ping
+    make = healed.xgroup_create
 
     async def xreadgroup(**call: Any) -> Any:
         return await _calmly(read(**call), make_groups, nothing=[])
@@ -76,7 +80,11 @@ def heal_group_reads(client: Redis, make_groups: MakeGroups) -> None:
         await _calmly(greet(), make_groups, nothing=None)
         return True
 
+    async def xgroup_create(**call: Any) -> Any:
+        return await make(**call | {"id": "0"})
+
     healed.xreadgroup, healed.xautoclaim, healed.ping = xreadgroup, xautoclaim, ping
+    healed.xgroup_create = xgroup_create
 
 
 async def start_reading(broker: Broker) -> None:

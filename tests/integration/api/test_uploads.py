@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
-import os
+import random
 import signal
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -25,6 +25,7 @@ from tests.support.sample_files import pdf, picture
 
 TEXT = b"some text"
 MIB = 1024 * 1024
+NOISE = random.Random(1).randbytes(500)  # some other noise is an image of many pixels
 LARGE_BYTES = 40 * MIB
 LARGE_AT_ONCE = 5
 GROWTH_BYTES_MAX = 100 * MIB  # of what would be 200 MiB
@@ -113,9 +114,9 @@ async def _endless() -> AsyncIterator[bytes]:
         picture("PNG")[:2000],
         picture("JPEG")[:2000],
         picture("PNG")[:30],
-        b"GIF89a\x10\0\x10\0" + os.urandom(500),
+        b"GIF89a\x10\0\x10\0" + NOISE,
         pdf(["hi"])[:300],
-        b"%PDF-1.7" + os.urandom(500),
+        b"%PDF-1.7" + NOISE,
     ],
     ids=["png", "jpeg", "header", "gif", "pdf", "noise"],
 )

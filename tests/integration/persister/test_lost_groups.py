@@ -12,9 +12,10 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.persister import provenance
+from services.persister import consumer, provenance
 from shared.codec import Record, encode
 from shared.events import ThreadCreated
+from shared.group_reads import Broker, start_reading
 from shared.ids import new_thread_id
 from shared.keys import PERSISTERS, PartitionKeys
 from shared.redis_client import Redis
@@ -66,9 +67,26 @@ async def every_log_is_read(writer: Writer, engine: AsyncEngine) -> None:
 
 async def _is_archived(engine: AsyncEngine, threads: list[str]) -> bool:
     """Whether each has its first event."""
-    query = text("SELECT count(*) FROM events WHERE thread_id = ANY(:threads)")
+    query = text("SELECT count(DISTINCT thread_id) FROM events WHERE thread_id = ANY(:threads)")
     async with engine.connect() as connection:
         return await connection.scalar(query, {"threads": threads}) == len(threads)
+
+
+async def test_groups_that_vanish_while_it_starts_begin_at_the_beginning(
+    writer: Writer, settings: Settings, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = await writer.ask()
+
+    async def start_late(broker: Broker) -> None:
+        for partition in range(PARTITIONS):
+            await writer.redis.xgroup_destroy(PartitionKeys(partition).log, PERSISTERS)
+        await start_reading(broker)
+
+    monkeypatch.setattr(consumer, "start_reading", start_late)
+    async with running(settings):
+        await eventually(
+            partial(_is_archived, engine, [command.thread_id]), seconds=HEAL_SECONDS_MAX
+        )
 
 
 async def test_a_process_whose_redis_is_emptied_goes_on(
