@@ -32,6 +32,8 @@ class OffLoop:
             self._places.release()
             if outcome.done():
                 return  # its caller has left
+            if isinstance(error, StopIteration):  # which no future takes: its caller would wait
+                error = RuntimeError("what ran raised StopIteration")
             if error is not None:
                 outcome.set_exception(error)
             else:

@@ -82,8 +82,9 @@ async def test_devices_that_are_cut_lose_and_repeat_nothing(
         assert seen == viewers[0]
     for job_id in jobs:
         events = [as_event(f) for f in viewers[0] if f.get("job_id") == job_id and "seq" in f]
-        job, message = await client.get(f"/v1/jobs/{job_id}"), answer_of(postgres, job_id)
-        archived = await archived_events(postgres, job_id)
+        job = await client.get(f"/v1/jobs/{job_id}")
+        archived = await archived_events(postgres, job_id)  # waits; the message is as late
+        message = answer_of(postgres, job_id)
         assert violations(events, job=job, message=message, archived=archived) == []
 
 

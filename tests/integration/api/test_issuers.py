@@ -10,7 +10,7 @@ from aiohttp import web
 from services.api import key_fetching
 from shared.settings import Settings
 from tests.integration.api.gateways import Running, token_for
-from tests.integration.api.trusting import AWAY, answer, gateway_of, trusting
+from tests.integration.api.trusting import AWAY, answer, gateway_of, rested, trusting
 from tests.integration.api.waiting import eventually, soon
 from tests.support.issuer import Answer, IssuerKey, key_set, running_issuer
 
@@ -73,7 +73,7 @@ async def test_known_keys_outlive_their_issuer(
         if misbehave is None:
             monkeypatch.setattr(keys, "_url", "http://127.0.0.1:1/nobody")
         issuer.answer = misbehave
-        await asyncio.sleep(2 * SHORT_REST_SECONDS)
+        await rested(gateway)
         for _ in range(3):
             assert await answer(gateway, RSA.token("alice")) == (200, "")
             assert await answer(gateway, NEXT.token("alice")) == AWAY

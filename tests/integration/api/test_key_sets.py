@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import serialization
 from services.api import key_fetching
 from shared.settings import Settings
 from tests.integration.api.gateways import problem_of, token_for
-from tests.integration.api.trusting import REFUSED, answer, trusting
+from tests.integration.api.trusting import REFUSED, answer, rested, trusting
 from tests.integration.api.waiting import eventually, soon
 from tests.support.issuer import IssuerKey, key_set
 
@@ -121,7 +121,7 @@ def short_rest(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_new_key_is_fetched_when_it_is_needed(settings: Settings) -> None:
     async with trusting(settings, RSA) as (gateway, issuer):
         issuer.body = key_set(RSA, NEXT)
-        await asyncio.sleep(2 * SHORT_REST_SECONDS)  # so that it rests no more
+        await rested(gateway)
         assert issuer.asked == 1
         assert await answer(gateway, NEXT.token("alice")) == (200, "")
         assert issuer.asked == 2
@@ -140,7 +140,7 @@ async def test_a_new_key_that_was_missed_is_fetched_after_the_rest(settings: Set
 @pytest.mark.usefixtures("short_rest")
 async def test_a_fetch_that_began_too_early_is_made_again(settings: Settings) -> None:
     async with trusting(settings, RSA) as (gateway, issuer):
-        await asyncio.sleep(2 * SHORT_REST_SECONDS)
+        await rested(gateway)
         issuer.open.clear()
         early = asyncio.create_task(answer(gateway, NEXT.token("alice")))
         await eventually(lambda: issuer.asked == 2)
@@ -181,7 +181,7 @@ async def test_made_up_names_cost_the_issuer_one_fetch_per_rest(settings: Settin
 async def test_who_waits_for_a_key_waits_alone_and_together(settings: Settings) -> None:
     async with trusting(settings, RSA) as (gateway, issuer):
         issuer.body = key_set(RSA, NEXT)
-        await asyncio.sleep(2 * SHORT_REST_SECONDS)
+        await rested(gateway)
         issuer.open.clear()
         waiting = [asyncio.create_task(answer(gateway, NEXT.token("new"))) for _ in range(16)]
         await eventually(lambda: issuer.asked == 2)

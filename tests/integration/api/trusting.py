@@ -34,6 +34,12 @@ async def trusting(
         yield it, issuer
 
 
+async def rested(gateway: Running) -> None:
+    """A key that is not known is fetched at once from here on."""
+    keys = gateway.gateway.keys
+    await eventually(lambda: keys is not None and not keys._is_resting)
+
+
 async def answer(gateway: Running, token: str) -> tuple[int, str]:
     """Status and code: (200, "") when the token is good."""
     async with gateway.client(None) as anybody:
