@@ -24,7 +24,7 @@ SEED ?=
 RUN := $(VENV)/.installed-run
 DEV := $(VENV)/.installed-dev
 
-.PHONY: help up down status logs token tail replay transitions dead-letters rebuild test faults mutations fuzz bench check fmt lock
+.PHONY: help up down status logs token tail replay transitions dead-letters rebuild test faults test-cluster mutations fuzz bench check fmt lock
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -64,6 +64,9 @@ test: $(DEV) ## Run the tests; ARGS='-k cancel' picks some
 
 faults: $(DEV) ## Run the fault suite; SEED=7 repeats a run, ARGS='-k row_06' picks a row
 	@SEED='$(SEED)' $(BIN)/python -m pytest tests/faults --thorough $(ARGS)
+
+test-cluster: $(DEV) ## Fail over and reshard a Redis Cluster, and fail over by sentinels, under streams
+	@SEED='$(SEED)' $(BIN)/python -m pytest tests/cluster -m 'cluster or not cluster' $(ARGS)
 
 mutations: $(DEV) ## Take mechanisms out one by one, and see that their tests fail
 	@$(BIN)/python -m pytest -m mutations $(ARGS)
