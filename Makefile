@@ -41,7 +41,7 @@ PLOTS := $(VENV)/.installed-bench
 READY := $(if $(filter local,$(ENGINE)),$(RUN))
 
 .PHONY: help up down secrets status logs token tail replay transitions dead-letters rebuild \
-	test test-containers test-images test-compose faults mutations fuzz bench check fmt lock
+	test test-containers test-images test-compose test-cluster faults mutations fuzz bench check fmt lock
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-15s %s\n", $$1, $$2}'
@@ -95,6 +95,9 @@ test-compose: $(DEV) ## Bring compose.yaml up from a clean clone, talk to it, ki
 
 faults: $(DEV) ## Run the fault suite; SEED=7 repeats a run, ARGS='-k row_06' picks a row
 	@SEED='$(SEED)' $(BIN)/python -m pytest tests/faults --thorough $(ARGS)
+
+test-cluster: $(DEV) ## Fail over and reshard a Redis Cluster, and fail over by sentinels, under streams
+	@SEED='$(SEED)' $(BIN)/python -m pytest tests/cluster -m 'cluster or not cluster' $(ARGS)
 
 mutations: $(DEV) ## Take mechanisms out one by one, and see that their tests fail
 	@$(BIN)/python -m pytest -m mutations $(ARGS)

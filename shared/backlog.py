@@ -28,7 +28,7 @@ class Backlog:
         self._redis, self._partitions = redis, partitions
 
     async def look(self) -> list[PartitionBacklog]:
-        """All partitions, in one round trip. Raises LogUnavailable."""
+        """All partitions whose server answers, in one round trip. Raises LogUnavailable."""
         with translate():
             pipeline = cast("Any", self._redis.pipeline(transaction=False))
             pipeline.time()
@@ -41,11 +41,15 @@ class Backlog:
                 pipeline.xrange(keys.log, count=1)
                 pipeline.xlen(keys.dead)
                 pipeline.hget(keys.meta, "verified")
-            (seconds, microseconds), *replies = await pipeline.execute(raise_on_error=False)
-        now = seconds + microseconds / 1_000_000
+            time, *replies = await pipeline.execute(raise_on_error=False)
+            if isinstance(time, RedisError):
+                raise time
+        now = time[0] + time[1] / 1_000_000
+        parts = [replies[at : at + _ASKED] for at in range(0, len(replies), _ASKED)]
         return [
-            _backlog(partition, now, replies[_ASKED * partition : _ASKED * (partition + 1)])
-            for partition in range(self._partitions)
+            _backlog(partition, now, part)
+            for partition, part in enumerate(parts)
+            if not isinstance(part[0], RedisError)
         ]
 
 

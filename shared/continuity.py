@@ -27,7 +27,7 @@ from collections.abc import Sequence
 from typing import Any, Final, cast
 
 from shared.keys import PartitionKeys
-from shared.redis_client import Redis, ResponseError, translate
+from shared.redis_client import Redis, RedisError, ResponseError, server_of, translate
 from shared.redis_scripts import Call, Script, run
 
 NO_ID: Final = (0, 0)
@@ -46,28 +46,30 @@ class Continuity:
         self._open = Script("open_partition")
 
     async def closed(self) -> list[int]:
-        """The partitions in which nothing can be written."""
+        """The partitions in which nothing can be written, as far as their servers answer."""
         with translate():
             pipeline = self._redis.pipeline(transaction=False)
             for meta in self._metas:
                 pipeline.hmget(meta, "verified", "life")
-            replies = await pipeline.execute()
+            replies = await pipeline.execute(raise_on_error=False)
+            errors = [reply for reply in replies if isinstance(reply, RedisError)]
+            if len(errors) == len(replies):
+                raise errors[0]
         return [
             partition
-            for partition, (verified, life) in enumerate(replies)
-            if verified != b"1" or life is None
+            for partition, reply in enumerate(replies)
+            if not isinstance(reply, RedisError) and (reply[0] != b"1" or reply[1] is None)
         ]
 
     async def begin_life(self, partitions: Sequence[int]) -> str:
         """Name the time from now until partitions are closed again; before they are restored."""
         life = secrets.token_hex(LIFE_BYTES)
+        runs = await self._runs([self._metas[partition] for partition in partitions])
         with translate():
-            run_id = cast("str", (await self._redis.info("server"))["run_id"])
             pipeline = self._redis.pipeline(transaction=False)
-            for meta in self._metas:  # an emptied server has forgotten it
-                pipeline.hsetnx(meta, "run", run_id)
-            for partition in partitions:
-                pipeline.hset(self._metas[partition], "life", life)
+            for meta, run_id in runs.items():
+                pipeline.hsetnx(meta, "run", run_id)  # an emptied server has forgotten it
+                pipeline.hset(meta, "life", life)
             await pipeline.execute()
         return life
 
@@ -76,6 +78,15 @@ class Continuity:
         with translate():
             life = await self._redis.hget(self._metas[partition], "life")
         return "" if life is None else life.decode()
+
+    async def _runs(self, metas: Sequence[str]) -> dict[str, str]:
+        """The run of the server that has each of them."""
+        servers = {meta: await server_of(self._redis, meta) for meta in metas}
+        with translate():
+            facts = {
+                server: await cast("Any", server).info("server") for server in {*servers.values()}
+            }
+        return {meta: facts[server]["run_id"] for meta, server in servers.items()}
 
     async def last_log_id(self, partition: int) -> LogId:
         """The newest id the partition's log has ever given out, also when it is trimmed."""

@@ -26,6 +26,7 @@ alone in its script.
 | hw:sessions:<user>           | zset   | gateway             | gateway               | SESSION_SECONDS behind the last use of any |
 | {hw:p}:thread:<id>:present   | zset   | gateway             | gateway               | PRESENCE_SECONDS behind the last renewal |
 | {hw:p}:recall                | string | restore             | gateway               | RECALL_SECONDS: what was lost may still be brought back by those who know it |
+| {hw:p}:absent                | –      | nobody              | scripts in a cluster: a slot that is on the move misses it | – |
 | channel {hw:p}:thread:<id>   | shard channel | every append; gateways, with signals | gateways | – |
 | channel {hw:p}:cancels       | shard channel | cancel       | orchestrators         | – |
 | channel {hw:0}:feeds         | shard channel | nobody yet: keeps a gateway's connection subscribed | gateways | – |
@@ -116,6 +117,16 @@ class PartitionKeys:
 
     def ticket(self, digest: str) -> str:
         return f"{self.prefix}:ticket:{digest}"
+
+
+def guard_of(key: str) -> str | None:
+    """The key of the same partition that is never there; None for a key of no partition.
+
+    A script names it in a cluster, so that it is refused (TRYAGAIN) as a whole while the keys of
+    its slot are moved one by one: it may need one that is already gone, and would end half-way.
+    """
+    tag, closed, _ = key.partition("}")
+    return f"{tag}}}:absent" if closed and tag.startswith("{hw:") else None
 
 
 def user_rate(user: str) -> str:

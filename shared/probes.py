@@ -17,9 +17,10 @@ from typing import Any, Final, cast
 
 from shared.errors import HeadwaterError
 from shared.keys import PartitionKeys
-from shared.redis_client import Redis, RedisError, translate
+from shared.redis_client import ClusterRedis, Redis, RedisError, translate
 
 PROBE_SECONDS_MAX: Final = 2.0
+PARTITIONS_PROBED: Final = 8  # of a cluster
 
 
 async def says_yes(probe: Callable[[], Awaitable[object]]) -> bool:
@@ -33,10 +34,22 @@ async def says_yes(probe: Callable[[], Awaitable[object]]) -> bool:
 
 
 async def takes_writes(redis: Redis) -> bool:
-    """Whether Redis answers in time, and would not refuse a write (one that adds nothing)."""
+    """Whether Redis answers in time, and would not refuse a write (one that adds nothing).
+
+    Of a cluster, any server: the others' partitions are served while one fails over.
+    """
 
     async def write_nothing() -> None:
         with translate():
             await cast("Any", redis).hdel(PartitionKeys(0).meta, "nothing")
 
-    return await says_yes(write_nothing)
+    async def write_nothing_anywhere() -> None:
+        pipeline = cast("Any", redis).pipeline(transaction=False)
+        for partition in range(PARTITIONS_PROBED):
+            pipeline.hdel(PartitionKeys(partition).meta, "nothing")
+        replies = await pipeline.execute(raise_on_error=False)
+        if all(isinstance(reply, RedisError) for reply in replies):
+            raise replies[0]
+
+    is_cluster = isinstance(redis, ClusterRedis)
+    return await says_yes(write_nothing_anywhere if is_cluster else write_nothing)

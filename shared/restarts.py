@@ -8,11 +8,18 @@ closed partition.
 
     connect ─▶ AUTH … ─▶ INFO: run id ─┬─ as in meta ─▶ commands
                                        └─ another ────▶ partition closed ─▶ commands
+
+In a cluster each server is asked about the partitions it has, and a connection that was made before
+its server got another slot is made again (``cluster_nodes``). A partition that was moved from one
+server to another looks the same from here, and is closed too.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any, Final
+
+from redis.exceptions import AskError, MovedError
 
 from shared.keys import PartitionKeys
 
@@ -30,6 +37,35 @@ async def notice_restart(connection: Any) -> None:
         if await _ask(connection, "HGET", meta, "run") != run:
             await _ask(connection, "HDEL", meta, "verified", "life")
             await _ask(connection, "HSET", meta, "run", run)
+
+
+async def notice_failover(connection: Any, metas_of_server: Callable[[], Sequence[str]]) -> None:
+    """The same for a server of a cluster, of which these are the partitions.
+
+    All are asked in one round trip. Raises ResponseError (MOVED) when one of them is not its own
+    any more: the connection is of no use then.
+    """
+    await connection.on_connect()
+    info: bytes = await _ask(connection, "INFO", "server")
+    run = next(line[len(_RUN_ID) :] for line in info.splitlines() if line.startswith(_RUN_ID))
+    metas = metas_of_server()
+    asking = connection.pack_commands([("HGET", meta, "run") for meta in metas])
+    await connection.send_packed_command(asking)
+    known = [await _known_run(connection) for _ in metas]
+    for meta, before in zip(metas, known, strict=True):
+        if before not in (None, run):
+            await _ask(connection, "HDEL", meta, "verified", "life")
+            await _ask(connection, "HSET", meta, "run", run)
+
+
+async def _known_run(connection: Any) -> bytes | None:
+    """None too while the partition is moved key by key: nobody writes in it meanwhile."""
+    try:
+        return await connection.read_response()
+    except MovedError:
+        raise
+    except AskError:
+        return None
 
 
 async def _ask(connection: Any, *command: str | bytes) -> Any:

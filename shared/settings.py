@@ -41,7 +41,9 @@ class Settings(BaseSettings):
         env_prefix=PREFIX, extra="ignore", frozen=True, env_ignore_empty=True
     )
 
-    redis_url: str | None = Field(None, description="Redis or Valkey, 7.0 or newer")
+    redis_url: str | None = Field(
+        None, description="Redis or Valkey, 7.0 or newer; also redis+cluster://, redis+sentinel://"
+    )
     database_url: str | None = Field(None, description="PostgreSQL, as postgresql://…")
     host: str = Field("127.0.0.1", description="Address the gateway listens on")
     port: int = Field(8080, ge=0, le=65535, description="Port the gateway listens on")

@@ -29,9 +29,9 @@ from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from typing import Final
 
-from services.api.channels import Channels
 from services.api.follower import Follower, Wanted
 from shared.cancellation import end_tasks
+from shared.cluster_channels import channels_of
 from shared.codec import records_from_publish
 from shared.errors import LogUnavailable
 from shared.hot_state import HotState
@@ -80,7 +80,7 @@ class Feed:
     def __init__(self, redis: Redis, hot: HotState, history: ThreadStream) -> None:
         self._hot, self._history = hot, history
         self._watched: dict[bytes, _Watched] = {}  # by channel
-        self._channels = Channels(redis, confirmed=self._confirmed, heard=self._heard)
+        self._channels = channels_of(redis, confirmed=self._confirmed, heard=self._heard)
         self._tasks: list[asyncio.Task[None]] = []
         self._draining = False
 

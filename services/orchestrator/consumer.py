@@ -31,6 +31,7 @@ from faststream.redis.subscriber.usecases.stream_subscriber import StreamSubscri
 
 from services.orchestrator.admission import Slots, reader_name
 from services.orchestrator.run_job import Jobs
+from shared.broker_connection import broker_url, lead
 from shared.codec import decode_command
 from shared.commands import RunJob
 from shared.dead_letters import DeadLetters
@@ -55,7 +56,10 @@ def make_broker(redis_url: str) -> RedisBroker:
     """A broker of which only problems are logged, and in our format."""
     logger = logging.getLogger(f"{__name__}.faststream")
     logger.setLevel(logging.WARNING)
-    return RedisBroker(redis_url, apply_types=False, logger=logger, **broker_options())
+    url = broker_url(redis_url)
+    broker = RedisBroker(url, apply_types=False, logger=logger, **broker_options())
+    lead(broker, redis_url)
+    return broker
 
 
 class Consumer:

@@ -20,15 +20,16 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
 
 from services.orchestrator.appender import Stop
+from shared.blocking_calls import blocking_calls
+from shared.errors import LogUnavailable
 from shared.event_log import EventLog, Lease
 from shared.observability import get_logger
-from shared.redis_client import NoScriptError, RedisError, connect_blocking
+from shared.redis_client import RedisError
 from shared.redis_scripts import Call
 
 log = get_logger()
@@ -53,8 +54,7 @@ class Heartbeat:
         every_seconds: float,
         lease_seconds: float,
     ) -> None:
-        client = connect_blocking(redis_url, reply_seconds_max=lease_seconds / 3)
-        self._redis = cast("Any", client)  # the stubs of redis-py know half of what it returns
+        self._calls = blocking_calls(redis_url, reply_seconds_max=lease_seconds / 3)
         self._log = event_log
         self._consumer = consumer
         self._every_seconds = every_seconds
@@ -71,7 +71,6 @@ class Heartbeat:
         self._ended.set()
         if self._thread.is_alive():
             await asyncio.to_thread(self._thread.join)
-        self._redis.close()
 
     @property
     def is_alive(self) -> bool:
@@ -101,17 +100,18 @@ class Heartbeat:
         held.tell(Stop.LOST)
 
     def _run(self) -> None:
-        while not self._ended.wait(self._every_seconds):
-            with self._guard:
-                held = list(self._held)
-            try:
-                self._beat(held)
-            except RedisError as error:
-                log.warning("heartbeat failed", reason=type(error).__name__, jobs=len(held))
+        with closing(self._calls):
+            while not self._ended.wait(self._every_seconds):
+                with self._guard:
+                    held = list(self._held)
+                try:
+                    self._beat(held)
+                except (RedisError, LogUnavailable) as error:
+                    log.warning("heartbeat failed", reason=type(error).__name__, jobs=len(held))
 
     def _beat(self, held: Sequence[_Held]) -> None:
         sent_at = time.monotonic()
-        for each, reply in zip(held, self._send([each.call for each in held]), strict=True):
+        for each, reply in zip(held, self._calls.send([each.call for each in held]), strict=True):
             if isinstance(reply, Exception):
                 log.warning("lease not renewed", reason=str(reply))
                 continue
@@ -124,15 +124,3 @@ class Heartbeat:
                 each.tell(Stop.LOST)
             elif renewed.cancel:
                 each.tell(Stop.CANCEL)
-
-    def _send(self, calls: Sequence[Call]) -> list[Any]:
-        pipeline = self._redis.pipeline(transaction=False)
-        for call in calls:
-            pipeline.execute_command(*call.by_hash())
-        replies = pipeline.execute(raise_on_error=False)
-        return [
-            self._redis.execute_command(*call.by_source())
-            if isinstance(reply, NoScriptError)
-            else reply
-            for call, reply in zip(calls, replies, strict=True)
-        ]

@@ -42,6 +42,7 @@ from faststream.redis.subscriber.usecases.stream_subscriber import StreamBatchSu
 from services.persister.patience import happens
 from services.persister.project_events import ProjectEvents
 from services.persister.provenance import life_of_batch, note_lives
+from shared.broker_connection import broker_url, lead
 from shared.deployment import prepare
 from shared.errors import HeadwaterError, LogUnavailable
 from shared.group_reads import group_may_be_gone, heal_group_reads, start_reading, stop_reading
@@ -83,13 +84,15 @@ def make_broker(redis_url: str, *, drain_seconds: float) -> RedisBroker:
     """
     logger = logging.getLogger(f"{__name__}.faststream")
     logger.setLevel(logging.WARNING)
-    return RedisBroker(
-        redis_url,
+    broker = RedisBroker(
+        broker_url(redis_url),
         apply_types=False,
         logger=logger,
         graceful_timeout=drain_seconds,
         **broker_options(),
     )
+    lead(broker, redis_url)
+    return broker
 
 
 class Consumer:

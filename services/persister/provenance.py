@@ -18,10 +18,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import ContextVar
+from types import SimpleNamespace
 from typing import Any, Final, cast
 
 from shared.keys import PartitionKeys
-from shared.redis_client import Redis
+from shared.redis_client import ClusterRedis, Redis
 from shared.restarts import notice_restart
 
 NO_LIFE: Final = ""
@@ -33,9 +34,14 @@ def note_lives(client: Redis, partitions: int) -> None:
     """Make group reads of logs tell where they come from. Call it before the client is used."""
     noting = cast("Any", client)
     noting.connection_pool.connection_kwargs["redis_connect_func"] = notice_restart
+    unnoted = SimpleNamespace(xreadgroup=noting.xreadgroup, xautoclaim=noting.xautoclaim)
     metas = {keys.log: keys.meta for keys in map(PartitionKeys, range(partitions))}
 
-    async def noted(log: str, read: Callable[[Any], object]) -> Any:
+    async def noted(log: str, read: Callable[[Any], Any]) -> Any:
+        if isinstance(client, ClusterRedis):  # while a slot moves, two servers answer a pipeline
+            life = await noting.hget(metas[log], "life")
+            _life.set(life.decode() if life else NO_LIFE)
+            return await read(unnoted)
         pipeline = noting.pipeline(transaction=False)
         pipeline.hget(metas[log], "life")
         read(pipeline)

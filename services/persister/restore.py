@@ -44,13 +44,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from services.persister import archived_threads, torn_threads
 from services.persister.patience import happens
 from services.persister.statements import RESTORED
-from shared.continuity import NO_ID, Continuity
+from shared.continuity import NO_ID, Continuity, LogId
 from shared.deployment import prepare
 from shared.errors import ArchiveUnavailable, LogUnavailable
 from shared.ids import partition_of_thread
 from shared.keys import ORCHESTRATORS, PartitionKeys
 from shared.observability import get_logger
-from shared.redis_client import Redis, translate
+from shared.redis_client import Redis, server_of, translate
 from shared.redis_scripts import Call, Script, run
 from shared.retention import Retention
 
@@ -172,15 +172,24 @@ class Restore:
     async def _threads_of(self, archive: AsyncConnection, closed: Collection[int]) -> list[str]:
         """The threads of closed partitions that must be looked at."""
         found = set[str]()
-        ends = [await self._continuity.last_log_id(partition) for partition in closed]
-        if max(ends) != NO_ID:
-            since_ms = max(ends)[0] - SLACK_SECONDS * 1000
+        ends = await self._ends(closed)
+        if ends:
+            since_ms = min(ends)[0] - SLACK_SECONDS * 1000
             found.update(await archived_threads.threads_since(archive, since_ms))
         after = ""
         while page := await archived_threads.unfinished_jobs(archive, after):
             found.update(page.values())
             after = max(page)
         return self._within(found, closed)
+
+    async def _ends(self, closed: Collection[int]) -> list[LogId]:
+        """What each server knows last, of those with closed partitions that know anything."""
+        ends: dict[Redis, LogId] = {}
+        for partition in closed:
+            server = await server_of(self._redis, PartitionKeys(partition).log)
+            end = await self._continuity.last_log_id(partition)
+            ends[server] = max(end, ends.get(server, NO_ID))
+        return [end for end in ends.values() if end != NO_ID]
 
     def _within(self, thread_ids: Iterable[str], partitions: Collection[int]) -> list[str]:
         threads = ((partition_of_thread(each, self._partitions), each) for each in thread_ids)

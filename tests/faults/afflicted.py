@@ -46,7 +46,7 @@ def heir() -> None:
 
 def lossy_ear() -> None:
     """A gateway that misses every fifth publish."""
-    from services.api.channels import Channels
+    from shared.channels import Channels
 
     tell, heard = Channels._tell, 0
 

@@ -71,7 +71,7 @@ async def lost_tail(row: Row, *, seconds: float = 1.0) -> AsyncGenerator[Loss]:
         )
         await asyncio.sleep(SETTLED_SECONDS)
         held = await asyncio.to_thread(_cut, append_only_file(row.cluster), kept, loss)
-        _tell(row, loss, await asyncio.to_thread(_archived, row.cluster, row.users.users), held)
+        _tell(row, loss, await asyncio.to_thread(archived, row.cluster, row.users.users), held)
 
 
 @asynccontextmanager
@@ -80,7 +80,7 @@ async def forgetting(row: Row) -> AsyncGenerator[None]:
     async with row.faults.lasting("forget everything"):
         yield
         await asyncio.sleep(SETTLED_SECONDS)
-    _tell(row, Loss(), await asyncio.to_thread(_archived, row.cluster, row.users.users), b"")
+    _tell(row, Loss(), await asyncio.to_thread(archived, row.cluster, row.users.users), b"")
 
 
 def _tell(row: Row, loss: Loss, known: dict[str, str], held: bytes) -> None:
@@ -118,7 +118,7 @@ def _cut(path: Path, size: int, loss: Loss) -> bytes:
     return kept[max((found.end() for found in FORGET_ALL.finditer(kept)), default=0) :]
 
 
-def _archived(cluster: LocalCluster, users: set[str]) -> dict[str, str]:
+def archived(cluster: LocalCluster, users: set[str]) -> dict[str, str]:
     """The status of each job of these users that the archive knows, as far as it is whole."""
     with psycopg.connect(cluster.database_url, autocommit=True) as postgres:
         return dict(postgres.execute(KNOWN, {"users": sorted(users)}).fetchall())

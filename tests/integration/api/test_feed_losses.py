@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 import pytest
 import pytest_asyncio
 
-from services.api import channels, feed, follower
+from services.api import feed, follower
+from shared import channels
 from shared.codec import Record
 from shared.redis_client import Redis
 from shared.settings import Settings

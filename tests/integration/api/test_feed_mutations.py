@@ -17,7 +17,8 @@ import pytest
 import pytest_asyncio
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.api import channels, feed, follower
+from services.api import feed, follower
+from shared import channels
 from shared import thread_stream as history
 from shared.archive import Archive
 from shared.postgres import create_engine

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from services.api import channels, feed, follower
+from services.api import feed, follower
+from shared import channels
 from shared.settings import Settings
 from tests.integration.api.gateways import (
     Client,

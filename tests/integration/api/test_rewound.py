@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from services.api import channels, feed, follower
+from services.api import feed, follower
+from shared import channels
 from shared.codec import Record
 from shared.event_log import Append, NumberedEvent
 from shared.ids import new_job_id, new_thread_id

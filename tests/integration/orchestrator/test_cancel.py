@@ -6,6 +6,7 @@ import logging
 import time
 from typing import Any
 
+from shared.keys import PartitionKeys
 from tests.integration.orchestrator.gateway import Gateway, kinds, words
 from tests.integration.orchestrator.waiting import until
 from tests.integration.orchestrator.workers import LIMITS, Bench, patient
@@ -159,6 +160,13 @@ async def test_cancels_are_heard_again_after_the_connection_was_lost(
 ) -> None:
     async with bench.worker(heartbeat_seconds=5, lease_seconds=60, limits=patient(LIMITS)):
         await gateway.redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+
+        async def is_subscribed() -> bool:
+            cancels = PartitionKeys(0).cancels
+            _, count = await gateway.redis.execute_command("PUBSUB", "SHARDNUMSUB", cancels)
+            return count > 0
+
+        await until(is_subscribed, seconds=5)
 
         async def is_heard() -> bool:
             command = await gateway.ask(agent="silent")

@@ -19,6 +19,9 @@ from shared.redis_client import translate, translated_error
         "READONLY You can't write against a read only replica.",
         "LOADING Redis is loading the dataset in memory",
         "CLUSTERDOWN The cluster is down",
+        "MOVED 3999 127.0.0.1:6381",
+        "ASK 3999 127.0.0.1:6381",
+        "TRYAGAIN Multiple keys request during rehashing of slot",
         "NOAUTH Authentication required.",
     ],
 )

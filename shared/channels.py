@@ -1,4 +1,4 @@
-"""The feed's one connection to Redis: sharded pub/sub, its subscriptions in line with a wanted set.
+"""A listener's one connection to Redis: sharded pub/sub, subscriptions in line with a wanted set.
 
     want, drop ──▶ writer ──▶ SSUBSCRIBE, SUNSUBSCRIBE ──▶ ┐
                                                            Redis
@@ -13,6 +13,8 @@ Failures
                               again, which tells the listener that it may have missed something.
     Peer silently gone        After LISTEN_SECONDS of silence it is pinged; as much again without
                               a word, and the connection is lost.
+
+A cluster has many servers, and a channel its slot: see ``cluster_channels``.
 """
 
 from __future__ import annotations
@@ -49,9 +51,14 @@ class Channels:
     ) -> None:
         self._redis = redis
         self._confirmed, self._heard = confirmed, heard
-        self._wanted: set[bytes] = {PartitionKeys(0).feeds.encode()}  # never empty
+        self._wanted: set[bytes] = self.always()
         self._changed: set[bytes] = set()
         self._change = asyncio.Event()
+
+    @staticmethod
+    def always() -> set[bytes]:
+        """What is subscribed to whoever listens, so that the connection never leaves that mode."""
+        return {PartitionKeys(0).feeds.encode()}
 
     def want(self, channel: bytes) -> None:
         self._wanted.add(channel)
@@ -65,24 +72,34 @@ class Channels:
         """Until cancelled."""
         while True:
             try:
-                await self._hold_connection()
+                await self.hold_connection()
             except RedisError as error:
-                log.warning("feed connection lost", reason=str(error))
+                log.warning("connection of channels lost", reason=str(error))
             await asyncio.sleep(RECONNECT_SECONDS)
 
     def _mark(self, channel: bytes) -> None:
         self._changed.add(channel)
         self._change.set()
 
-    async def _hold_connection(self) -> None:
+    async def subscribe(self, connection: Any, channels: set[bytes]) -> None:
+        await connection.send_command("SSUBSCRIBE", *channels)
+
+    async def unsubscribe(self, connection: Any, channels: set[bytes]) -> None:
+        await connection.send_command("SUNSUBSCRIBE", *channels)
+
+    def dismissed(self, channel: bytes) -> None:
+        """The server has ended a subscription: as asked."""
+
+    async def hold_connection(self) -> None:
+        """Until the connection is lost: raises RedisError."""
         pool = cast("Any", self._redis.connection_pool)
         connection = await pool.get_connection()
         try:
             self._changed.clear()
-            await connection.send_command("SSUBSCRIBE", *self._wanted)
+            await self.subscribe(connection, set(self._wanted))
             tasks = [
-                asyncio.create_task(self._write(connection), name="feed.write"),
-                asyncio.create_task(self._read(connection), name="feed.read"),
+                asyncio.create_task(self._write(connection), name="channels.write"),
+                asyncio.create_task(self._read(connection), name="channels.read"),
             ]
             try:
                 done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -99,9 +116,9 @@ class Channels:
             self._change.clear()
             changed, self._changed = self._changed, set()
             if wanted := changed & self._wanted:
-                await connection.send_command("SSUBSCRIBE", *wanted)
+                await self.subscribe(connection, wanted)
             if unwanted := changed - self._wanted:
-                await connection.send_command("SUNSUBSCRIBE", *unwanted)
+                await self.unsubscribe(connection, unwanted)
 
     async def _read(self, connection: Any) -> None:
         """Ends with an error only, and leaves it to the holder to close what the writer uses."""
@@ -125,5 +142,7 @@ class Channels:
                 self._heard(channel, payload)
             case [b"ssubscribe", channel, _]:
                 self._confirmed(channel)
+            case [b"sunsubscribe", channel, _]:
+                self.dismissed(channel)
             case _:
-                pass  # a farewell to a channel, or the answer to a ping
+                pass  # the answer to a ping
