@@ -30,7 +30,7 @@ from itertools import accumulate
 from typing import Final
 
 from shared.codec import Record
-from shared.errors import ArchiveUnavailable, LogUnavailable
+from shared.errors import ArchiveUnavailable, EventsGone, LogUnavailable
 from shared.hot_state import READ_COUNT_MAX
 from shared.observability import get_logger
 from shared.signals import Signal
@@ -209,6 +209,9 @@ class Follower:
             records, more = await self._read_until_end()
         except TimeoutError:
             self._behind = True
+            return []
+        except EventsGone:
+            self._end_rewound("what stands behind the cursor is kept no longer")
             return []
         except (LogUnavailable, ArchiveUnavailable, HoleInStream) as error:
             self._missing_since = None
