@@ -21,10 +21,11 @@ SPEED ?= 1
 OUT ?=
 ARGS ?=
 SEED ?=
+FORMER ?=
 RUN := $(VENV)/.installed-run
 DEV := $(VENV)/.installed-dev
 
-.PHONY: help up down status logs token tail replay transitions dead-letters rebuild test faults mutations fuzz bench check fmt lock
+.PHONY: help up down status logs token tail replay transitions dead-letters rebuild test faults mutations test-upgrade fuzz bench check fmt lock
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -67,6 +68,9 @@ faults: $(DEV) ## Run the fault suite; SEED=7 repeats a run, ARGS='-k row_06' pi
 
 mutations: $(DEV) ## Take mechanisms out one by one, and see that their tests fail
 	@$(BIN)/python -m pytest -m mutations $(ARGS)
+
+test-upgrade: $(DEV) ## Run services of the version before beside this one; FORMER=v1.2 names another
+	@FORMER='$(FORMER)' $(BIN)/python -m pytest -m upgrade tests/faults/test_upgrade.py $(ARGS)
 
 fuzz: $(DEV) ## Try every call of the OpenAPI document for long; SEED=7 repeats a run, ARGS='--examples 500'
 	@$(BIN)/python -m pytest tests/hardening/test_described_surface.py --timeout 0 \
