@@ -1,6 +1,12 @@
 """Keeps the archive in shape, beside the batches: periods made ahead, and dropped in time.
 
 Every persister looks; whoever has the lock does what is to be done, one transaction a step.
+
+Failures
+    Postgres away, a lock in the way   Tried again after RETRY_SECONDS.
+    A role that may not change tables  The persister leaves it to `services.persister.keep`, which
+                                       somebody must then run from time to time. Until then events
+                                       are among the unplaced: nothing is lost, nothing dropped.
 """
 
 from __future__ import annotations
@@ -12,6 +18,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
+from psycopg.errors import InsufficientPrivilege
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -27,7 +34,7 @@ from services.persister.periods import (
     make_period,
     missing_periods,
 )
-from shared.errors import ArchiveUnavailable
+from shared.errors import ArchiveUnavailable, DeploymentError
 from shared.observability import get_logger
 
 LOOK_SECONDS: Final = 600.0
@@ -60,11 +67,15 @@ class KeepArchive:
             except ArchiveUnavailable as error:
                 log.warning("archive not kept", reason=str(error))
                 pause = RETRY_SECONDS
+            except DeploymentError as error:
+                log.warning("archive not kept by persisters", reason=str(error))
+                await draining.wait()
 
     async def look(self, now_ms: int, draining: asyncio.Event) -> None:
         """Do what is due, or as much of it as can be begun before the process drains.
 
-        Raises ArchiveUnavailable, also when somebody else's lock is in the way.
+        Raises ArchiveUnavailable, also when somebody else's lock is in the way, and DeploymentError
+        for a role that may not change tables.
         """
         while not draining.is_set() and await self._make_one(now_ms):
             pass
@@ -126,4 +137,6 @@ class KeepArchive:
                 else:
                     yield None
         except (DBAPIError, PoolTimeoutError) as error:
+            if isinstance(getattr(error, "orig", None), InsufficientPrivilege):
+                raise DeploymentError("the role may not change the archive's tables") from error
             raise ArchiveUnavailable(f"Postgres is unavailable: {type(error).__name__}") from error

@@ -198,7 +198,7 @@ def _needed_by() -> dict[str, set[str]]:
 
 def _who(path: Path) -> str:
     tree, folder, *rest = path.relative_to(ROOT).parts
-    program = path.stem if path.stem in ("divide", "migrate", "rebuild") else folder
+    program = path.stem if path.stem in ("divide", "keep", "migrate", "rebuild") else folder
     assert tree in PRODUCT
     assert rest, f"{path}: who asks for this setting?"
     return program

@@ -56,6 +56,7 @@ async def test_a_job_is_there_and_its_events_are_gone(
     await attempt.say("Hel", "lo")
     await attempt.end()
     job, page = f"/v1/jobs/{job_id}", f"/v1/threads/{thread_id}/messages"
+    await archive_all(settings, redis)
     before = await client.ok("GET", job), await client.ok("GET", page)
     await drop_all(settings, redis, engine, worker, thread_id)
     assert (await client.ok("GET", job), await client.ok("GET", page)) == before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Generator
 from itertools import pairwise
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 from alembic import command
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, event, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from services.persister.batch import read_batch
@@ -21,6 +22,8 @@ from services.persister.periods import DAY_MS, Period, birth, known_parts, missi
 from services.persister.rebuild import rebuild
 from services.persister.schema import migrations_config
 from services.persister.store import Store
+from shared.archive import Archive
+from shared.errors import DeploymentError
 from shared.keys import PERSISTERS, PartitionKeys
 from shared.postgres import engine_url
 from tests.integration.persister.losing import archive_now, restore_with
@@ -76,6 +79,28 @@ async def test_what_came_before_its_period_moves_there(writer: Writer, engine: A
     assert await places(engine) == {"events_lasting": 2, "period": 5}
     assert await archive_again(engine, logs) == 0
     await assert_archived(writer, engine)
+
+
+async def test_a_job_is_looked_for_in_its_own_part(writer: Writer, engine: AsyncEngine) -> None:
+    """Also by the text of the query: a collation that differs would have it look everywhere."""
+    await look(engine, LATER_MS)
+    asked = await writer.chat()
+    await archive_now(writer, engine)
+    said = list[tuple[str, Any]]()
+
+    def note(_: Any, __: Any, statement: str, parameters: Any, *___: Any) -> None:
+        said.append((statement, parameters))
+
+    event.listen(engine.sync_engine, "before_cursor_execute", note)
+    job = await Archive(engine).job(asked.job_id)
+    event.remove(engine.sync_engine, "before_cursor_execute", note)
+    assert job is not None
+    assert job.done is not None
+    [(statement, parameters)] = said
+    async with engine.connect() as connection:
+        plan = await connection.exec_driver_sql(f"EXPLAIN (COSTS OFF) {statement}", parameters)
+        lines = "\n".join(line for (line,) in plan)
+    assert len(set(re.findall(r" on (events_\w+)", lines))) == 1, lines
 
 
 async def test_periods_lie_side_by_side_and_reach_ahead(engine: AsyncEngine) -> None:
@@ -156,6 +181,32 @@ async def test_a_job_without_end_holds_its_period_back(writer: Writer, engine: A
     await archive_now(writer, engine)
     await look(engine, LATER_MS, days=40)
     assert await places(engine) == {"events_lasting": 4}
+
+
+async def test_a_role_that_may_not_change_tables_leaves_it_to_others(
+    writer: Writer, engine: AsyncEngine
+) -> None:
+    async with engine.begin() as connection:
+        await connection.execute(text("DROP ROLE IF EXISTS keeps_nothing"))
+        await connection.execute(text("CREATE ROLE keeps_nothing"))
+        granted = "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public"
+        await connection.execute(text(f"{granted} TO keeps_nothing"))
+
+    def become(connection: Any) -> None:
+        connection.exec_driver_sql("SET LOCAL ROLE keeps_nothing")
+
+    event.listen(engine.sync_engine, "begin", become)
+    with pytest.raises(DeploymentError, match="may not change"):
+        await look(engine)
+    await writer.chat()
+    await archive_now(writer, engine)
+    event.remove(engine.sync_engine, "begin", become)
+    await assert_archived(writer, engine)
+    await look(engine)
+    assert await places(engine) == {"events_lasting": 2, "period": 5}
+    async with engine.begin() as connection:
+        await connection.execute(text("DROP OWNED BY keeps_nothing"))
+        await connection.execute(text("DROP ROLE keeps_nothing"))
 
 
 async def test_nothing_is_dropped_unless_asked(writer: Writer, engine: AsyncEngine) -> None:
