@@ -35,13 +35,15 @@ REDIS_IMAGE ?= valkey/valkey:9
 POSTGRES_IMAGE ?= postgres:18
 # Pairs that have every version once.
 IMAGES ?= valkey/valkey:9,postgres:18 redis:8,postgres:17 redis:7,postgres:16
+FORMER ?=
 RUN := $(VENV)/.installed-run
 DEV := $(VENV)/.installed-dev
 PLOTS := $(VENV)/.installed-bench
 READY := $(if $(filter local,$(ENGINE)),$(RUN))
 
 .PHONY: help up down secrets status logs token tail replay transitions dead-letters rebuild \
-	test test-containers test-images test-compose test-cluster faults mutations fuzz bench check fmt lock
+	test test-containers test-images test-compose test-cluster test-upgrade faults \
+	mutations fuzz bench check fmt lock
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-15s %s\n", $$1, $$2}'
@@ -101,6 +103,9 @@ test-cluster: $(DEV) ## Fail over and reshard a Redis Cluster, and fail over by 
 
 mutations: $(DEV) ## Take mechanisms out one by one, and see that their tests fail
 	@$(BIN)/python -m pytest -m mutations $(ARGS)
+
+test-upgrade: $(DEV) ## Run services of the version before beside this one; FORMER=v1.2 names another
+	@FORMER='$(FORMER)' $(BIN)/python -m pytest -m upgrade tests/faults/test_upgrade.py $(ARGS)
 
 fuzz: $(DEV) ## Try every call of the OpenAPI document for long; SEED=7 repeats a run, ARGS='--examples 500'
 	@$(BIN)/python -m pytest tests/hardening/test_described_surface.py --timeout 0 \

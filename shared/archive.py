@@ -6,7 +6,8 @@ Same shapes as ``hot_state``; what is here is what the persister has committed.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, Final
 
 from psycopg.errors import QueryCanceled
@@ -31,10 +32,21 @@ from sqlalchemy.exc import DBAPIError, TimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.sql import Select
 
-from shared.codec import Record
+from shared import ids
+from shared.codec import Record, encode
 from shared.errors import ArchiveTooSlow, ArchiveUnavailable
+from shared.events import Done
 from shared.hot_state import READ_COUNT_MAX, Job
-from shared.read_model import events, jobs, messages, participants, threads
+from shared.read_model import (
+    SCHEMA_REVISION,
+    born,
+    events,
+    jobs,
+    messages,
+    participants,
+    settled,
+    threads,
+)
 from shared.thread_log import Thread, split_users
 from shared.times import rfc3339
 
@@ -43,6 +55,8 @@ _BOUNDED: Final = text(
     "SELECT set_config('statement_timeout', :milliseconds, true),"
     " set_config('plan_cache_mode', 'force_custom_plan', true), set_config('jit', 'off', true)"
 )
+_REVISION: Final = text("SELECT version_num FROM alembic_version")
+_born: Final = literal_column(born("events.stream_id"), Text)
 TURNS_MAX: Final = 200  # of a thread's history, before the token budget cuts it
 _IN_ORDER: Final = aggregate_order_by(literal("\n", Text), participants.c.present_position)
 
@@ -140,14 +154,45 @@ class Archive:
             events.c.stream_id == jobs.c.job_id,
             events.c.seq == jobs.c.last_seq,
             events.c.type == "done",
+            _born == ids.born(job_id),
         )
+        gone = and_(settled.c.thread_id == jobs.c.thread_id, settled.c.job_id == jobs.c.job_id)
         statement = (
-            select(jobs, _text_of_data())
-            .select_from(jobs.outerjoin(events, done))
+            select(jobs, _text_of_data(), settled.c.job_id.is_not(None).label("is_settled"))
+            .select_from(jobs.outerjoin(events, done).outerjoin(settled, gone))
             .where(jobs.c.job_id == job_id, jobs.c.owner.is_not(None))
         )
         rows = await self.rows(statement)
-        return _job(rows[0]) if rows else None
+        if not rows:
+            return None
+        job = _job(rows[0])
+        return replace(job, done=await self._last_words(job)) if job.is_settled else job
+
+    async def _last_words(self, job: Job) -> bytes | None:
+        """The last event of a job that has none any more, as far as the read model has it."""
+        content = func.coalesce(messages.c.content, "").label("content")
+        columns = (content, messages.c.finish_reason, messages.c.usage)
+        statement = select(*columns).where(messages.c.message_id == job.reply_id)
+        said = await self.mappings(statement)
+        if not (said and job.finished_at and job.is_over):
+            return None
+        began = datetime.fromisoformat(job.started_at or job.created_at)
+        latency = datetime.fromisoformat(job.finished_at) - began
+        done = {
+            "job_id": job.job_id,
+            "seq": job.last_seq,
+            "attempt": job.attempt,
+            "at": job.finished_at,
+            "status": job.status,
+            "message_id": job.reply_id,
+            "latency_ms": round(latency.total_seconds() * 1000),
+        }
+        return encode(Done.model_validate({**said[0], **done}))
+
+    async def settled_position(self, thread_id: str) -> int:
+        """Up to where events of the thread may be gone, since they are kept no longer; or 0."""
+        last = select(func.coalesce(func.max(settled.c.position), 0))
+        return (await self.rows(last.where(settled.c.thread_id == thread_id)))[0][0]
 
     async def records(
         self, thread_id: str, *, after: int, count: int = READ_COUNT_MAX
@@ -157,6 +202,7 @@ class Archive:
         statement = (
             select(*columns, _text_of_data())
             .where(events.c.thread_id == thread_id, events.c.position > after)
+            .where(or_(_born == "", _born >= ids.jobs_born_since(thread_id)))
             .order_by(events.c.position)
             .limit(count)
         )
@@ -203,8 +249,10 @@ class Archive:
         ]
 
     async def ping(self) -> None:
-        """Raises ArchiveUnavailable unless Postgres answers."""
-        await self.rows(select(func.now()))
+        """Raises ArchiveUnavailable unless Postgres answers, with a schema that will do."""
+        (row,) = await self.rows(_REVISION)
+        if row.version_num < SCHEMA_REVISION:
+            raise ArchiveUnavailable(f"its schema is {row.version_num}, not {SCHEMA_REVISION}")
 
 
 def _text_of_data() -> ColumnElement[str]:
@@ -227,4 +275,5 @@ def _job(row: Row[Any]) -> Job:
         started_at=rfc3339(row.started_at) if row.started_at else None,
         finished_at=rfc3339(row.finished_at) if row.finished_at else None,
         done=row.data_text.encode() if row.data_text else None,
+        is_settled=row.is_settled,
     )

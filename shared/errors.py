@@ -12,6 +12,7 @@
     ├── CodecError                 bytes that are no event or command of ours
     └── Refused                    a command was understood and is not allowed
         ├── NotFound               no such thing, or somebody else's: callers must not tell which
+        ├── EventsGone             what was asked for is kept no longer
         ├── ThreadBusy             a job runs in the thread and the caller asked not to wait
         ├── QueueFull              too many messages wait in the thread
         ├── NotTheOwner            a participant may not do this
@@ -82,6 +83,10 @@ class Refused(HeadwaterError):
 
 class NotFound(Refused):
     """There is no such thing."""
+
+
+class EventsGone(Refused):
+    """These events are kept no longer. What was said can be read as messages."""
 
 
 class ThreadBusy(Refused):

@@ -34,6 +34,7 @@ class Job:
     started_at: str | None
     finished_at: str | None
     done: bytes | None
+    is_settled: bool = False  # its events are kept no longer
 
     @property
     def is_over(self) -> bool:

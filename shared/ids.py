@@ -20,6 +20,7 @@ import time
 import zlib
 
 THREAD, JOB, MESSAGE, FILE = "thr_", "job_", "msg_", "file_"
+CLOCKS_APART_MS_MAX = 30 * 86_400_000  # of gateways, of which one makes a thread, another its jobs
 _UNIQUE_HEX = 32  # 48 bits of milliseconds, then 80 random bits
 _THREAD_ID = re.compile(rf"{THREAD}[0-9a-f]{{{_UNIQUE_HEX}}}")
 _FILE_ID = re.compile(rf"{FILE}[0-9a-f]{{{2 * _UNIQUE_HEX}}}")
@@ -70,6 +71,19 @@ def is_file_id(value: str) -> bool:
 def thread_of_file(file_id: str) -> str:
     """The thread written in a file id, which must be well formed."""
     return THREAD + file_id.removeprefix(FILE)[:_UNIQUE_HEX]
+
+
+def born(stream_id: str) -> str:
+    """When a job was made, in milliseconds, as its id has them (12 hexadecimal digits); '' for what
+    is no job, such as a thread. The archive is divided by it (``shared.read_model``)."""
+    return stream_id[6:18] if stream_id.startswith(JOB) else ""
+
+
+def jobs_born_since(thread_id: str) -> str:
+    """From when on the thread's jobs were born, if clocks are CLOCKS_APART_MS_MAX apart at most."""
+    if not is_thread_id(thread_id):
+        return ""
+    return f"{max(0, int(thread_id[4:16], 16) - CLOCKS_APART_MS_MAX):012x}"
 
 
 def partition_of_thread(thread_id: str, partitions: int) -> int:

@@ -11,6 +11,16 @@ thread once `owner` is set, and a message once `role` is set.
 
 Whether the archive has all of a thread is a matter of counting: positions are 1..n without hole, so
 `event_count = position` says that nothing is missing in front. The same holds for a job's seq.
+
+The archive is divided by when a job was born, which its id says (``born``):
+
+    events ─┬─ events_lasting    what belongs to threads, for ever; jobs from before the division
+            ├─ events_20261121   jobs born in a period, which begins that day
+            └─ events_unplaced   jobs of no period, as of a clock that is far off: mostly empty
+
+So an event has one place, whenever and however often it comes, and the key of each part holds for
+all of them. Periods that are kept no longer are dropped whole; of their jobs `settled` says how far
+they went, and their rows in the read model are all there is (``services.persister.expiry``).
 """
 
 from __future__ import annotations
@@ -59,6 +69,15 @@ _TIME = DateTime(timezone=True)
 PRESENT = text("present")  # of a participant
 DELETED = text("deleted_position IS NOT NULL")  # of a message
 UNFINISHED = text("status = ANY (ARRAY['queued', 'running'])")  # of a job
+SCHEMA_REVISION = "0008"  # the oldest one that this code works with
+
+
+def born(stream_id: str) -> str:
+    """SQL for when a stream began: of a job's the milliseconds, as its id has them (12 hexadecimal
+    digits); '' for a thread's. A query with an equality of it looks into one part of the archive.
+    """
+    begun = f"CASE left({stream_id}, 4) WHEN 'job_' THEN substr({stream_id}, 7, 12) ELSE '' END"
+    return f'(({begun}) COLLATE "C")'
 
 
 def _number(name: str, kind: type[Integer], info: dict[str, Any]) -> Column[int]:
@@ -76,9 +95,21 @@ events = Table(
     Column("type", Text, nullable=False),
     Column("data", JSON, nullable=False),  # json, not jsonb: the bytes clients saw, to the letter
     Column("recorded_at", _TIME, nullable=False),  # when the log took it
-    PrimaryKeyConstraint("stream_id", "seq"),
+    # Each part has its own primary key (stream_id, seq): of the whole Postgres would ask for more.
     Index("events_by_position", "thread_id", "position"),
     Index("events_by_time", "recorded_at", postgresql_using="brin"),
+    postgresql_partition_by=f"RANGE ({born('stream_id')})",
+)
+
+settled = Table(
+    "settled",  # jobs whose events are kept no longer
+    metadata,
+    Column("thread_id", Text, nullable=False),
+    Column("job_id", Text, nullable=False),
+    Column("position", BigInteger, nullable=False),  # of the last of them
+    Column("seq", Integer, nullable=False),
+    Column("event_count", Integer, nullable=False),
+    PrimaryKeyConstraint("thread_id", "job_id"),
 )
 
 threads = Table(

@@ -45,6 +45,12 @@ class Settings(BaseSettings):
         None, description="Redis or Valkey, 7.0 or newer; also redis+cluster://, redis+sentinel://"
     )
     database_url: str | None = Field(None, description="PostgreSQL, as postgresql://…")
+    database_connections: int = Field(
+        8, ge=2, le=100, description="Connections to PostgreSQL of one process, at most"
+    )
+    database_pooled: bool = Field(
+        False, description="Whether a pooler in transaction mode, as PgBouncer, stands in between"
+    )
     host: str = Field("127.0.0.1", description="Address the gateway listens on")
     port: int = Field(8080, ge=0, le=65535, description="Port the gateway listens on")
     data_dir: Path = Field(Path(".headwater"), description="Where a local cluster keeps its data")
@@ -87,6 +93,12 @@ class Settings(BaseSettings):
     )
     jobs_per_worker: int = Field(64, ge=1, description="Jobs one orchestrator runs at once")
     job_deadline_seconds: float = Field(600.0, gt=0, lt=86400, description="Bound on one attempt")
+    archive_days: int = Field(
+        0, ge=0, le=36_500, description="Days for which events of jobs are kept; 0: for ever"
+    )
+    archive_period_days: int = Field(
+        30, ge=1, le=366, description="Days of jobs that leave the archive together"
+    )
     queue_per_thread_max: int = Field(32, ge=1, description="Messages waiting in one thread")
     idle_ttl_seconds: int = Field(
         3600, ge=1, description="Redis keeps an archived, idle thread or job this long"

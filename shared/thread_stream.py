@@ -1,8 +1,9 @@
 """What stands behind a position of a thread: from its stream in Redis, or from the archive.
 
 Redis holds a thread's newest events, in order and without hole, and lets go only what is archived.
-The archive may have holes where batches are still under way, but none in what Redis has let go. So
-whatever comes next is the head of what one of the two has, or there is nothing yet.
+The archive may have holes where batches are still under way, but none in what Redis has let go
+(what is kept no longer excepted). So whatever comes next is the head of what one of the two has, or
+there is nothing yet.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import NamedTuple
 
 from shared.archive import Archive
 from shared.codec import Record
-from shared.errors import HeadwaterError
+from shared.errors import EventsGone, HeadwaterError
 from shared.hot_state import READ_COUNT_MAX, HotState
 
 
@@ -34,7 +35,7 @@ class ThreadStream:
     async def behind(self, thread_id: str, place: int, *, count: int = READ_COUNT_MAX) -> Page:
         """The records right behind a position, at most ``count``; none at the thread's end.
 
-        Raises LogUnavailable, ArchiveUnavailable, HoleInStream.
+        Raises LogUnavailable, ArchiveUnavailable, HoleInStream, EventsGone.
         """
         records = await self._hot.records(thread_id, after=place, count=count)
         if _continues(records, place):
@@ -48,6 +49,8 @@ class ThreadStream:
         # Neither had it: it came between the looks, or this is the end of an archived thread.
         records = await self._hot.records(thread_id, after=place, count=count)
         if not _continues(records, place) and (records or (thread and thread.position > place)):
+            if place < await self._archive.settled_position(thread_id):
+                raise EventsGone()
             raise HoleInStream(f"nobody has position {place + 1} of {thread_id}")
         return Page(records, len(records) == count)
 

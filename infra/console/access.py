@@ -7,7 +7,7 @@ as long as a connection takes to open.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import jwt
@@ -17,7 +17,7 @@ from shared.archive import Archive
 from shared.errors import ArchiveUnavailable, LogUnavailable
 from shared.hot_state import HotState, Job
 from shared.ids import is_job_id
-from shared.postgres import create_engine
+from shared.postgres import Database, create_engine
 from shared.redis_client import connect
 from shared.settings import Settings
 
@@ -89,7 +89,8 @@ async def _find_hot(job_id: str, settings: Settings) -> Job | None:
 
 
 async def _find_archived(job_id: str, settings: Settings) -> Job | None:
-    engine = create_engine(settings.required("database_url"), application="console", connections=1)
+    database = Database.at(settings.required("database_url"), settings)
+    engine = create_engine(replace(database, connections=1), application="console")
     try:
         return await Archive(engine).job(job_id)
     finally:

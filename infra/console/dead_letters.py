@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from infra.console.errors import BadArguments
@@ -17,7 +17,7 @@ from shared.dead_letters import DeadLetters, Letter, LetterId
 from shared.errors import QueueFull
 from shared.keys import PartitionKeys
 from shared.log_protocol import LetterGone
-from shared.postgres import create_engine
+from shared.postgres import Database, create_engine
 from shared.redis_client import connect
 from shared.repeat_job import JobRepeats, Unrepeatable
 from shared.settings import Settings
@@ -154,7 +154,8 @@ class Desk:
 @asynccontextmanager
 async def _desk(settings: Settings) -> AsyncGenerator[Desk]:
     redis = connect(settings.required("redis_url"))
-    engine = create_engine(settings.required("database_url"), application="console", connections=1)
+    database = Database.at(settings.required("database_url"), settings)
+    engine = create_engine(replace(database, connections=1), application="console")
     repeats = JobRepeats(
         redis,
         Archive(engine),

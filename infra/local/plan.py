@@ -34,7 +34,7 @@ class Plan:
     `env` goes to every service, on top of this process's own environment, and `env_of[NAME]` to one
     service or, by its kind, to all of a kind. `redis_server` is a server to run instead of Valkey;
     `make_redis` and `make_postgres` make these servers in another way than from wheels.
-    `launcher` is a module that runs the services, each named by its first argument.
+    `launcher` is a module that runs the services and the migration: its first argument names them.
     """
 
     data_dir: Path
@@ -126,7 +126,9 @@ def parts_for(plan: Plan, identity: Identity) -> list[Part]:
     servers = [_server(name, plan, identity) for name in plan.own_servers]
     needs_schema = ("postgres",) if "postgres" in plan.own_servers else ()
     env = settings_for(plan, identity)
-    migrate = migrate_part(env, log=plan.log_of("migrate"), after=needs_schema)
+    log = plan.log_of("migrate")
+    of_migrate = {**env, **plan.env_of.get("migrate", {})}
+    migrate = migrate_part(of_migrate, log=log, after=needs_schema, launcher=plan.launcher)
     services = [_service(name, plan, identity, env) for name in plan.service_names]
     return [*servers, migrate, *services]
 

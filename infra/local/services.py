@@ -17,11 +17,16 @@ STOP_SECONDS_MAX = 25.0  # a service drains for up to 20 s
 MIGRATE_SECONDS_MAX = 120.0
 
 
-def migrate_part(env: Mapping[str, str], *, log: Path, after: tuple[str, ...]) -> Part:
-    """Brings the database to the schema of this checkout, at every start of the cluster."""
+def migrate_part(
+    env: Mapping[str, str], *, log: Path, after: tuple[str, ...], launcher: str | None = None
+) -> Part:
+    """Brings the database to the schema of this checkout, at every start of the cluster.
+
+    With a `launcher` it is run by that, as a service is.
+    """
     return Part(
         name="migrate",
-        command=(sys.executable, "-m", "services.persister.migrate"),
+        command=(sys.executable, "-m", *_modules(launcher, "services.persister.migrate")),
         log=log,
         env=env,
         after=after,
@@ -44,11 +49,10 @@ def service_part(
     With a `launcher` it is run by that module, which gets the service's module as its argument.
     """
     kind = name.rpartition("-")[0]
-    modules = (launcher, f"services.{kind}") if launcher else (f"services.{kind}",)
     return Part(
         name=name,
         kind=kind,
-        command=(sys.executable, "-m", *modules),
+        command=(sys.executable, "-m", *_modules(launcher, f"services.{kind}")),
         log=log,
         env={**env, "HEADWATER_READY_FILE": str(ready_file)},
         after=after,
@@ -58,6 +62,10 @@ def service_part(
         ready_seconds_max=READY_SECONDS_MAX,
         stop_seconds_max=STOP_SECONDS_MAX,
     )
+
+
+def _modules(launcher: str | None, module: str) -> tuple[str, ...]:
+    return (launcher, module) if launcher else (module,)
 
 
 def gateway(part: Part, port: int) -> Part:

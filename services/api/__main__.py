@@ -13,14 +13,15 @@ from shared.archive import Archive
 from shared.errors import HeadwaterError
 from shared.lifecycle import run_service
 from shared.observability import configure_logging
-from shared.postgres import create_engine
+from shared.postgres import Database, create_engine
 from shared.redis_client import HASTY, connect
 from shared.settings import Settings, load_settings
 
 
 async def serve(settings: Settings) -> int:
     redis = connect(settings.required("redis_url"), patience=HASTY)
-    engine = create_engine(settings.required("database_url"), application="api")
+    database = Database.at(settings.required("database_url"), settings)
+    engine = create_engine(database, application="api")
     try:
         gateway = assemble(
             settings,

@@ -30,7 +30,7 @@ from itertools import accumulate
 from typing import Final
 
 from shared.codec import Record
-from shared.errors import ArchiveUnavailable, LogUnavailable
+from shared.errors import ArchiveUnavailable, EventsGone, LogUnavailable
 from shared.hot_state import READ_COUNT_MAX
 from shared.observability import get_logger
 from shared.signals import Signal
@@ -223,6 +223,9 @@ class Follower:
         except TimeoutError:
             self._behind = True
             return []
+        except EventsGone:
+            self._end_rewound("what stands behind the cursor is kept no longer")
+            return []
         except (LogUnavailable, ArchiveUnavailable, HoleInStream) as error:
             self._missing_since = None
             await self._wait_for_stores(str(error))
@@ -249,7 +252,10 @@ class Follower:
         """What stands at the cursor and behind it, as much of it as may be held."""
         place = max(self.cursor - 1, 0)
         count = self._page_count + (self.cursor > 0)
-        records, more = await self._history.behind(self.thread_id, place, count=count)
+        try:
+            records, more = await self._history.behind(self.thread_id, place, count=count)
+        except EventsGone:
+            records, more = await self._behind_the_gone(count)
         if more and self.cursor and len(records) == 1:  # the archive's last one: Redis goes on
             news, more = await self._history.behind(self.thread_id, self.cursor, count=count)
             records = records + news
@@ -260,6 +266,12 @@ class Follower:
         if more:
             self._page_count = min(2 * self._page_count, READ_COUNT_MAX)
         return Page(records, more)
+
+    async def _behind_the_gone(self, count: int) -> Page:
+        """What stands behind a cursor at which there is nothing to compare with any more."""
+        records, more = await self._history.behind(self.thread_id, self.cursor, count=count)
+        here = self._last or Record(self.cursor, "", 0, "", b"")
+        return Page([here, *records], more)
 
     async def _stands(self, records: list[Record]) -> bool:
         """Whether the record at the cursor is there, and is the one that is known."""

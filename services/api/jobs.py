@@ -11,7 +11,7 @@ from services.api.follower import Wanted
 from services.api.threads import Threads
 from shared.archive import Archive
 from shared.codec import Record, decode_event
-from shared.errors import NotFound
+from shared.errors import EventsGone, NotFound
 from shared.event_log import EventLog
 from shared.events import MessagePosted
 from shared.hot_state import HotState, Job
@@ -56,11 +56,14 @@ class JobsOfUser:
     async def reached(self, user: str, job_id: str, after: int) -> Job:
         """The job, whose stream has come as far as the cursor.
 
-        Raises NotFound; BadRequest for a cursor that was never given out.
+        Raises NotFound, EventsGone; BadRequest for a cursor that was never given out.
         """
-        return await reached(
+        job = await reached(
             self._hot, after, lambda: self.get(user, job_id), lambda job: job.last_seq
         )
+        if job.is_settled and after < job.last_seq:
+            raise EventsGone()
+        return job
 
     async def cancel(self, user: str, job_id: str) -> str:
         """The job's status now; no effect after its end. Raises NotFound."""
@@ -104,8 +107,8 @@ class JobsOfUser:
         return job.reply_id if job else None
 
     async def failure(self, job: Job) -> Record | None:
-        """The `error` event of a job that failed."""
-        if job.status != "failed":
+        """The `error` event of a job that failed, unless it is kept no longer."""
+        if job.status != "failed" or job.is_settled:
             return None
         last = await self.page(job, after=job.last_seq - 2, limit=2)
         return next((record for record in last if record.type == "error"), None)

@@ -17,6 +17,7 @@ from litestar.exceptions import HTTPException, ValidationException
 from shared.errors import (
     ArchiveTooSlow,
     ArchiveUnavailable,
+    EventsGone,
     FilesUnavailable,
     FileTooLarge,
     FileTypeRefused,
@@ -63,6 +64,7 @@ CODES: Final = {
     "thread_busy": 409,
     "owner_stays": 409,
     "thread_crowded": 409,
+    "events_gone": 410,
     "body_too_large": 413,
     "file_too_large": 413,
     "image_too_large": 413,
@@ -87,6 +89,7 @@ CODES: Final = {
 _OF_ERRORS: Final[dict[type[HeadwaterError], str]] = {
     NotFound: "not_found",
     NotTheOwner: "not_the_owner",
+    EventsGone: "events_gone",
     ThreadBusy: "thread_busy",
     OwnerStays: "owner_stays",
     ThreadCrowded: "thread_crowded",

@@ -8,6 +8,7 @@ what it did in its next read, on any gateway, without waiting for the persister.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
@@ -15,7 +16,7 @@ from services.api.absence import present
 from services.api.cursors import ThreadCursor, reached
 from services.api.queries import ThreadQuery, threads_page
 from shared.archive import Archive
-from shared.errors import ArchiveUnavailable, LogUnavailable, NotFound
+from shared.errors import ArchiveUnavailable, EventsGone, LogUnavailable, NotFound
 from shared.events import (
     FileAdded,
     FileDeleted,
@@ -33,8 +34,9 @@ from shared.idempotency import Claims, Idempotency, Plan
 from shared.ids import is_thread_id, new_thread_id
 from shared.log_protocol import ThreadNotLoaded
 from shared.thread_log import Change, Thread, ThreadLog
-from shared.times import utc_now
+from shared.times import age_seconds, utc_now
 
+EVENTS_KEPT_SECONDS_MIN: Final = 86_400.0  # whatever is set
 LOADS_MAX: Final = 3  # of one thread in one request: it may expire again in between
 
 Result = TypeVar("Result")
@@ -77,11 +79,16 @@ class Threads:
     async def reached(self, user: str, thread_id: str, place: int) -> Thread:
         """The thread, whose stream has come as far as the cursor.
 
-        Raises NotFound; BadRequest for a cursor that was never given out.
+        Raises NotFound, EventsGone; BadRequest for a cursor that was never given out.
         """
-        return await reached(
+        thread = await reached(
             self._hot, place, lambda: self.get(user, thread_id), lambda thread: thread.position
         )
+        if place < thread.position and age_seconds(thread.created_at) > EVENTS_KEPT_SECONDS_MIN:
+            with suppress(ArchiveUnavailable):  # what is in Redis can be followed without it
+                if place < (upto := await self._archive.settled_position(thread_id)):
+                    raise EventsGone(f"Events up to {upto} are kept no longer: read the messages.")
+        return thread
 
     async def list(self, user: str, query: ThreadQuery) -> tuple[list[Thread], ThreadCursor | None]:
         """One page, newest activity first, and the cursor of the next one."""

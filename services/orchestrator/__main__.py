@@ -17,7 +17,7 @@ from shared.archive import Archive
 from shared.errors import HeadwaterError, SettingsError
 from shared.lifecycle import run_service
 from shared.observability import configure_logging
-from shared.postgres import create_engine
+from shared.postgres import Database, create_engine
 from shared.redis_client import connect
 from shared.settings import Settings, load_settings
 
@@ -25,7 +25,8 @@ from shared.settings import Settings, load_settings
 async def serve(settings: Settings) -> int:
     redis_url = settings.required("redis_url")
     redis = connect(redis_url)
-    engine = create_engine(settings.required("database_url"), application="orchestrator")
+    database = Database.at(settings.required("database_url"), settings)
+    engine = create_engine(database, application="orchestrator")
     try:
         connections_max = settings.jobs_per_worker + TITLES_AT_ONCE_MAX
         async with open_session(connections_max=connections_max) as session:

@@ -13,7 +13,7 @@ from services.persister.consumer import make_broker
 from shared.errors import HeadwaterError
 from shared.lifecycle import run_service
 from shared.observability import configure_logging
-from shared.postgres import create_engine
+from shared.postgres import Database, create_engine
 from shared.redis_client import connect
 from shared.settings import Settings, load_settings
 
@@ -23,7 +23,8 @@ CONTAINERS_PER_COLLECTION: Final = 20_000  # the entries of several batches
 async def serve(settings: Settings) -> int:
     redis_url = settings.required("redis_url")
     redis = connect(redis_url)
-    engine = create_engine(settings.required("database_url"), application="persister")
+    database = Database.at(settings.required("database_url"), settings)
+    engine = create_engine(database, application="persister")
     broker = make_broker(redis_url, drain_seconds=settings.drain_seconds)
     try:
         service = assemble(settings, redis=redis, broker=broker, engine=engine)

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.persister.consumer import Consumer, Lease
 from services.persister.file_sweep import ORPHAN_AGE, FileSweep
+from services.persister.keep_archive import KeepArchive, Keeping
 from services.persister.patience import happens
 from services.persister.project_events import ProjectEvents
 from services.persister.restore import Restore
@@ -141,6 +142,7 @@ def assemble(
     project = ProjectEvents(
         Store(engine), retention, letters, continuity, draining, archived=files.note
     )
+    keeping = Keeping(settings.archive_period_days, settings.archive_days)
     lease = Lease(settings.consumer_name, settings.lease_seconds, settings.heartbeat_seconds)
     consumer = Consumer(broker, redis, project, partitions=settings.partitions, lease=lease)
     return Persister(
@@ -153,6 +155,7 @@ def assemble(
         watchers={
             "restore": Restore(engine, redis, settings.partitions, retention),
             "files": files,
+            "archive": KeepArchive(engine, settings.partitions, keeping),
         },
         draining=draining,
     )

@@ -14,7 +14,7 @@ from shared.archive import thread_columns, thread_from_row
 from shared.codec import decode_event, encode
 from shared.commands import RunJob
 from shared.events import MessagePosted
-from shared.read_model import UNFINISHED, threads
+from shared.read_model import UNFINISHED, born, threads
 from shared.states import FINAL_STATUSES
 from shared.thread_log import archived_fields
 from shared.times import rfc3339
@@ -33,6 +33,7 @@ EVENTS_BEHIND = text(f"""
 SELECT position, stream_id, seq, type, data::text AS data FROM events
 WHERE thread_id = :thread_id AND position > :position ORDER BY position LIMIT {EVENTS_PER_PAGE}
 """)
+SETTLED_UP_TO = text("SELECT max(position) FROM settled WHERE thread_id = :thread_id")
 # Of a job only what stands up to a position counts: what is behind a hole cannot be put back.
 JOBS_UP_TO = text(f"""
 SELECT jobs.*, posted.data::text AS posted, done.data::text AS done,
@@ -44,9 +45,10 @@ FROM jobs
 JOIN events AS posted ON posted.thread_id = jobs.thread_id AND posted.position = first_position
 LEFT JOIN events AS done
   ON done.stream_id = jobs.job_id AND done.seq = last_seq AND done.type = 'done'
-     AND done.position <= :position
+     AND done.position <= :position AND {born("done.stream_id")} = {born("jobs.job_id")}
 LEFT JOIN LATERAL (
   SELECT max(seq) AS seq FROM events WHERE stream_id = jobs.job_id AND position <= :position
+    AND {born("stream_id")} = {born("jobs.job_id")}
 ) AS said ON true
 WHERE jobs.thread_id = :thread_id AND ({UNFINISHED} OR jobs.job_id = ANY(:job_ids))
 ORDER BY first_position
@@ -104,6 +106,11 @@ async def archived_thread(connection: AsyncConnection, thread_id: str) -> Archiv
         return None
     fields = archived_fields(thread_from_row(row))
     return ArchivedThread(row.position, fields, is_whole=row.event_count == row.position)
+
+
+async def settled_up_to(connection: AsyncConnection, thread_id: str) -> int:
+    """The last position of what is kept no longer; 0: all is kept."""
+    return await connection.scalar(SETTLED_UP_TO, {"thread_id": thread_id}) or 0
 
 
 async def jobs_up_to(

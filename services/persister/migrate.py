@@ -28,7 +28,8 @@ LOCK_WAIT_SECONDS_MAX: Final = 120
 def migrate(database_url: str) -> None:
     """Upgrade to the newest revision. Raises ArchiveUnavailable."""
     engine = create_engine(
-        engine_url(database_url), connect_args={"connect_timeout": CONNECT_SECONDS_MAX}
+        engine_url(database_url),
+        connect_args={"connect_timeout": CONNECT_SECONDS_MAX, "prepare_threshold": None},
     )
     try:
         with engine.begin() as connection:

@@ -10,6 +10,8 @@ only ever added to. So the first pass finds every thread stale, the next those t
 meanwhile, and the last, with the tables locked against writers, those of the last moment. Readers
 see the rows before or after, never in between, and are never made to wait.
 
+What rests on events that are kept no longer is taken over as it is (``settled_rows``).
+
 Exit codes: 0 the rows are the same as before, 1 they were not and now are right, 2 it could not be
 done and nothing was changed.
 
@@ -25,20 +27,22 @@ import asyncio
 import sys
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final
 
 from rich.console import Console
 from rich.progress import Progress as ProgressBar
-from sqlalchemy import text
+from sqlalchemy import Connection, event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.persister.differences import Difference, compare, replace
 from services.persister.reproject import reproject
 from services.persister.schema import first_line, require_schema
+from services.persister.settled_rows import SPARED, take_over
 from shared.errors import ArchiveUnavailable, DeploymentError, HeadwaterError
 from shared.observability import configure_logging
-from shared.postgres import create_engine
+from shared.postgres import Database, create_engine
 from shared.read_model import PROJECTED
 from shared.settings import Settings, load_settings
 
@@ -51,12 +55,19 @@ SAME, DIFFERENT, FAILED = 0, 1, 2
 
 # Only the keys of an index are read: how many events of each thread the archive has, and the copy.
 PAGE = text("""
-SELECT thread_id, archived, coalesce(event_count, 0) AS projected
+SELECT thread_id, archived + settled AS archived, coalesce(event_count, 0) AS projected
 FROM (
   SELECT thread_id, count(*) AS archived FROM events WHERE thread_id > :after
   GROUP BY thread_id ORDER BY thread_id LIMIT :threads
-) AS page LEFT JOIN threads USING (thread_id)
+) AS page LEFT JOIN threads USING (thread_id) CROSS JOIN LATERAL (
+  SELECT coalesce(sum(settled.event_count), 0) AS settled FROM settled
+  WHERE settled.thread_id = page.thread_id
+) AS gone
 ORDER BY thread_id
+""")
+ENTER = text("""
+SELECT set_config('search_path', :path, true), set_config('statement_timeout', '0', true),
+       set_config('idle_in_transaction_session_timeout', :idle, true)
 """)
 Advance = Callable[[int], None]
 
@@ -80,8 +91,7 @@ async def rebuild(engine: AsyncEngine, advance: Advance) -> list[Difference]:
                 advance(sum(stale.values()))
             differences = await compare(connection, live, SCHEMA)
             await replace(connection, live, SCHEMA)
-            await connection.commit()
-            return differences
+        return differences
     except DBAPIError as error:
         raise ArchiveUnavailable(f"Postgres is unavailable: {first_line(error)}") from error
 
@@ -95,29 +105,43 @@ async def count_events(engine: AsyncEngine) -> int:
 @asynccontextmanager
 async def _workshop(engine: AsyncEngine) -> AsyncGenerator[tuple[AsyncConnection, str]]:
     """A connection on which the names of the read model mean empty tables of its own, and the
-    schema in which the true ones are."""
-    async with engine.connect() as connection:
-        if not await connection.scalar(text(f"SELECT pg_try_advisory_lock({LOCK_KEY})")):
+    schema in which the true ones are. What is done in the block's last transaction is committed,
+    if nobody else could have come in between."""
+    async with engine.connect() as lock, engine.connect() as connection:
+        await lock.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+        if not await lock.scalar(text(f"SELECT pg_try_advisory_xact_lock({LOCK_KEY})")):
             raise DeploymentError("another rebuild is running")
-        live = await connection.scalar(text("SELECT quote_ident(current_schema())"))
+        live = str(await connection.scalar(text("SELECT quote_ident(current_schema())")))
+        await connection.commit()
+        assert connection.sync_connection is not None
+        event.listen(connection.sync_connection, "begin", partial(_enter, live))
         try:
-            await connection.execute(text("SET statement_timeout = 0"))
-            idle = f"SET idle_in_transaction_session_timeout = '{IDLE_SECONDS_MAX}s'"
-            await connection.execute(text(idle))
-            await connection.execute(text(f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE"))
-            await connection.execute(text(f"CREATE SCHEMA {SCHEMA}"))
-            for table in PROJECTED:
-                like = f"LIKE {live}.{table.name} INCLUDING ALL"
-                own = f"CREATE UNLOGGED TABLE {SCHEMA}.{table.name} ({like})"
-                await connection.execute(text(own))
-            await connection.execute(text(f"SET search_path = {SCHEMA}, {live}"))
+            await _make_tables(connection, live)
             await connection.commit()
-            yield connection, str(live)
+            yield connection, live
+            await lock.scalar(text("SELECT 1"))
+            await connection.commit()
         finally:
             await connection.rollback()
             await connection.execute(text(f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE"))
             await connection.commit()
-            await connection.invalidate()  # with its settings and its lock
+
+
+def _enter(live: str, connection: Connection) -> None:
+    """For one transaction, so that a pooler may give the connection to others in between."""
+    names = {"path": f"{SCHEMA}, {live}", "idle": f"{IDLE_SECONDS_MAX}s"}
+    connection.execute(ENTER, names)
+
+
+async def _make_tables(connection: AsyncConnection, live: str) -> None:
+    await connection.execute(text(f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE"))
+    await connection.execute(text(f"CREATE SCHEMA {SCHEMA}"))
+    for table in PROJECTED:
+        like = f"LIKE {live}.{table.name} INCLUDING ALL"
+        own = f"CREATE UNLOGGED TABLE {SCHEMA}.{table.name} ({like})"
+        await connection.execute(text(own))
+    for table in SPARED:
+        await connection.execute(text(take_over(table, live, SCHEMA)))
 
 
 async def _stale_threads(connection: AsyncConnection) -> AsyncGenerator[dict[str, int]]:
@@ -135,7 +159,8 @@ async def _stale_threads(connection: AsyncConnection) -> AsyncGenerator[dict[str
 
 
 async def run(settings: Settings, console: Console) -> int:
-    engine = create_engine(settings.required("database_url"), application="rebuild")
+    database = Database.at(settings.required("database_url"), settings)
+    engine = create_engine(database, application="rebuild")
     try:
         await require_schema(engine)
         total = await count_events(engine)

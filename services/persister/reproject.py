@@ -3,6 +3,8 @@
     events ─┬─ counted by stream ────────▶ progress ─┐
             └─ what they say, but tokens ▶ folded ───┴─▶ apply ─▶ threads, messages, jobs
 
+What jobs meant whose events are kept no longer stays, since nothing else tells (``settled_rows``).
+
 The names of the tables mean whatever the connection's search path makes of them.
 """
 
@@ -14,6 +16,7 @@ from typing import Any, Final
 from sqlalchemy import Row, TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.persister.settled_rows import FORGET_COUNTS, SETTLED_ACTIVITY, remove
 from services.persister.store import apply
 from shared.codec import decode_event
 from shared.errors import CodecError
@@ -25,6 +28,9 @@ ROWS_PER_READ: Final = 500
 STREAMS = text("""
 SELECT thread_id, stream_id, max(position), max(seq), count(*) FROM events
 WHERE thread_id = ANY(:thread_ids) GROUP BY thread_id, stream_id
+UNION ALL
+SELECT thread_id, job_id, position, seq, event_count FROM settled
+WHERE thread_id = ANY(:thread_ids)
 """)
 SAID = text("""
 SELECT thread_id, position, data::text AS data FROM events
@@ -39,12 +45,13 @@ async def reproject(connection: AsyncConnection, thread_ids: Iterable[str]) -> N
     """
     names = {"thread_ids": list(thread_ids)}
     for table in PROJECTED:
-        remove = text(f"DELETE FROM {table.name} WHERE thread_id = ANY(:thread_ids)")
-        await connection.execute(remove, names)
+        await connection.execute(text(remove(table)), names)
+    await connection.execute(FORGET_COUNTS, names)
     async for rows in _in_parts(connection, STREAMS, names):
         await apply(connection, Projection(), [Progress(*row) for row in rows])
     async for rows in _in_parts(connection, SAID, names):
         await apply(connection, _projection(rows), [])
+    await connection.execute(SETTLED_ACTIVITY, names)
 
 
 def _projection(rows: Iterable[Row[Any]]) -> Projection:

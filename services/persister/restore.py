@@ -25,6 +25,8 @@ Failures
     Redis loses again    Nothing more is put back: what was decided, such as that Redis fills a
                          hole, is of a life that is over, and ``restore_thread`` refuses.
     A hole in the archive  Where an event was given up on. What stands behind it is not put back.
+    A Redis that is older than what is kept (``expiry``): nobody can tell what it lacks. Partitions
+                         stay closed until it is emptied: all is loaded when somebody needs it.
     This process dies    Postgres gives the lock to the next that asks.
 """
 
@@ -202,6 +204,7 @@ class Restore:
         if thread is None:
             return 0, 0
         known = await self._position(thread_id)
+        await self._require_kept(archive, thread_id, known)
         position = thread.position if known is None else known
         streams, restored = set[str](), (0, 0)
         while True:
@@ -234,6 +237,14 @@ class Restore:
             whole = {thread_id: thread.position}
             await self._retention.report(keys.partition, "archived", whole, finished_jobs=over)
         return restored
+
+    async def _require_kept(
+        self, archive: AsyncConnection, thread_id: str, known: int | None
+    ) -> None:
+        """Raises LogUnavailable when what Redis lacks behind a position is kept no longer."""
+        upto = await archived_threads.settled_up_to(archive, thread_id)
+        if known is not None and known < upto:
+            raise LogUnavailable(f"Redis is older than what is kept of {thread_id}: empty it")
 
     async def _position(self, thread_id: str) -> int | None:
         """As Redis knows it."""

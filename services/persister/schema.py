@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError, ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.errors import ArchiveUnavailable, DeploymentError
+from shared.read_model import SCHEMA_REVISION
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 
@@ -34,7 +35,11 @@ def first_line(error: DBAPIError) -> str:
 
 
 async def require_schema(engine: AsyncEngine) -> None:
-    """Raises DeploymentError for a database of another revision, ArchiveUnavailable."""
+    """Raises DeploymentError for a database of an older revision than this code needs,
+    ArchiveUnavailable.
+
+    A newer one will do: migrations take nothing away that the version before uses.
+    """
     try:
         async with engine.connect() as connection:
             found = await connection.scalar(text("SELECT version_num FROM alembic_version"))
@@ -42,9 +47,8 @@ async def require_schema(engine: AsyncEngine) -> None:
         found = None  # nobody has migrated it yet
     except DBAPIError as error:
         raise ArchiveUnavailable(f"Postgres is unavailable: {first_line(error)}") from error
-    needed = newest_revision()
-    if found != needed:
+    if (found or "") < SCHEMA_REVISION:
         raise DeploymentError(
-            f"the database has schema revision {found or 'none'}, this version needs {needed}:"
-            " run python -m services.persister.migrate"
+            f"the database has schema revision {found or 'none'}, this version needs"
+            f" {SCHEMA_REVISION}: run python -m services.persister.migrate"
         )

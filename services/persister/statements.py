@@ -14,7 +14,7 @@ from sqlalchemy.dialects import postgresql
 
 from services.persister.batch import SEPARATOR
 from shared.projection import key_of
-from shared.read_model import Merge
+from shared.read_model import Merge, born
 from shared.states import JOB_STATUSES
 
 _DIALECT = postgresql.dialect()
@@ -35,13 +35,14 @@ entry AS (
 )"""
 
 # Entries come in the order of the log, so transactions that overlap insert in the same order.
+# What conflicts is not named: each part of the archive has a key of its own.
 # `data` is cast, not built: its text is kept to the letter, and may hold \u0000.
 ARCHIVE = text(f"""
 WITH {_ENTRY}, added AS (
   INSERT INTO events (stream_id, seq, thread_id, position, type, data, recorded_at)
   SELECT stream_id, seq, thread_id, position, type, data::json, to_timestamp(recorded_ms / 1000)
   FROM entry
-  ON CONFLICT (stream_id, seq) DO NOTHING
+  ON CONFLICT DO NOTHING
   RETURNING stream_id
 ), counted AS (
   SELECT stream_id, count(*) AS added FROM added GROUP BY stream_id
@@ -57,7 +58,8 @@ DISPLACED = text(f"""
 WITH {_ENTRY}
 SELECT EXISTS (
   SELECT FROM entry JOIN events USING (stream_id, seq)
-  WHERE (entry.position, entry.data) <> (events.position, events.data::text)
+  WHERE {born("entry.stream_id")} = {born("events.stream_id")}
+    AND (entry.position, entry.data) <> (events.position, events.data::text)
 )
 """)
 

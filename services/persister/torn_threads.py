@@ -15,6 +15,8 @@ A hole that Redis fills stays open until somebody takes the batch over. What is 
 beyond Redis, is put back from here, unless the hole has the beginning in it: of the thread or of
 the job, without which neither is known here. Then that is taken out too.
 
+What is kept no longer (``expiry``) leaves holes too: up to there nothing is looked at.
+
 Failures
     A hole that is older   Not of this loss: an event that was given up on (a dead letter) leaves
                            one for good. What is behind it for more than HOLE_SECONDS_MAX stays.
@@ -43,8 +45,12 @@ ORDER BY thread_id FOR UPDATE
 BEHIND_HOLE = text(f"""
 SELECT position
 FROM (
-  SELECT position, recorded_at, row_number() OVER (ORDER BY position) + :known AS expected
-  FROM events WHERE thread_id = :thread_id AND position > :known
+  SELECT position, recorded_at, row_number() OVER (ORDER BY position) + known AS expected
+  FROM (
+    SELECT greatest(:known, max(settled.position)) AS known FROM settled
+    WHERE settled.thread_id = :thread_id
+  ) AS whole, events
+  WHERE thread_id = :thread_id AND position > known
 ) AS behind
 WHERE position > expected AND recorded_at > {_SINCE}
 ORDER BY position LIMIT 1

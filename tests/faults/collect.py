@@ -74,7 +74,8 @@ class Collector:
 
     async def everything(self) -> None:
         """All that the oracle holds against each other."""
-        with psycopg.connect(self._cluster.database_url, autocommit=True) as postgres:
+        url = self._cluster.database_url
+        with psycopg.connect(url, autocommit=True, prepare_threshold=None) as postgres:
             threads = stores.owned(postgres, self._workload.users, self._history)
             threads |= {job.thread_id for job in self._workload.jobs}
             stores.archived_threads(postgres, sorted(threads), self._history)

@@ -35,7 +35,13 @@ from tests.style.scaling import SCALING
 from tests.style.sources import PRODUCT, ROOT, modules, name_of, parsed, text
 
 STATES_SOURCE: Final = ROOT / "shared" / "states.py"
-_KINDS: Final = {"int": "whole number", "float": "number", "Path": "path", "tuple": "list"}
+_KINDS: Final = {
+    "bool": "true or false",
+    "int": "whole number",
+    "float": "number",
+    "Path": "path",
+    "tuple": "list",
+}
 
 
 def settings_table() -> str:
@@ -184,6 +190,8 @@ def _default(field: FieldInfo) -> str:
     value = field.default
     if isinstance(value, tuple):
         value = ",".join(map(str, value))
+    if isinstance(value, bool):
+        value = str(value).lower()
     return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
 
 
@@ -200,7 +208,7 @@ def _needed_by() -> dict[str, set[str]]:
 
 def _who(path: Path) -> str:
     tree, folder, *rest = path.relative_to(ROOT).parts
-    program = path.stem if path.stem in ("migrate", "rebuild") else folder
+    program = path.stem if path.stem in ("divide", "keep", "migrate", "rebuild") else folder
     assert tree in PRODUCT
     assert rest, f"{path}: who asks for this setting?"
     return program

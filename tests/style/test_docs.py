@@ -232,7 +232,7 @@ def _row_names() -> list[re.Pattern[str]]:
         )
         for name in names
     ]
-    return [re.compile(name) for name in written if not name.startswith("control")]
+    return [re.compile(name) for name in written if not name.startswith(("control", "beside"))]
 
 
 def _parts(name: ast.expr) -> list[ast.expr]:

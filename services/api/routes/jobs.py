@@ -107,7 +107,8 @@ async def get_job(
     security=TICKET,
     opt={TICKET_FOR: "job_id"},
     responses=refusals(
-        "not_found", "bad_cursor", "cursor_ahead", "too_many_streams", "archive_unavailable"
+        *("not_found", "events_gone", "bad_cursor", "cursor_ahead", "too_many_streams"),
+        "archive_unavailable",
     ),
 )
 async def job_events(

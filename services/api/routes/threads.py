@@ -153,7 +153,8 @@ async def delete_thread(
     opt={TICKET_FOR: "thread_id"},
     responses={
         **refusals(
-            "not_found", "bad_cursor", "cursor_ahead", "too_many_streams", "archive_unavailable"
+            *("not_found", "events_gone", "bad_cursor", "cursor_ahead", "too_many_streams"),
+            "archive_unavailable",
         ),
         200: EVENT_STREAM,
     },
