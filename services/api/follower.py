@@ -26,20 +26,17 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
-from itertools import accumulate
 from typing import Final
 
+from services.api.pages import Pages
 from shared.codec import Record
 from shared.errors import ArchiveUnavailable, EventsGone, LogUnavailable
-from shared.hot_state import READ_COUNT_MAX
 from shared.observability import get_logger
 from shared.signals import Signal
 from shared.thread_stream import HoleInStream, Page, ThreadStream
 
 BUFFER_BYTES_MAX: Final = 128 * 1024  # published, and not yet taken by a slow client
-PAGE_BYTES_MAX: Final = 128 * 1024  # read at once, of which one record may be more
 SIGNALS_MAX: Final = 64  # heard and not yet taken; of more the oldest are dropped
-FIRST_PAGE_COUNT: Final = 100  # records; later pages as many as PAGE_BYTES_MAX holds
 RETRY_SECONDS: Final = 0.5
 REWOUND_SECONDS_MAX: Final = 5.0  # for what was lost to come back
 
@@ -55,12 +52,11 @@ class Follower:
         "_behind",
         "_buffer",
         "_buffered_bytes",
-        "_history",
         "_idle",
         "_last",
         "_listens",
         "_missing_since",
-        "_page_count",
+        "_pages",
         "_ping_due",
         "_reading",
         "_signals",
@@ -81,7 +77,7 @@ class Follower:
         hears: bool = False,
     ) -> None:
         """With ``after`` None it listens, and gives out nothing until it is told to ``begin``."""
-        self._history = history
+        self._pages = Pages(history, thread_id)
         self._signals: deque[Signal] | None = deque(maxlen=SIGNALS_MAX) if hears else None
         self._wanted = wanted
         self.thread_id = thread_id
@@ -90,7 +86,6 @@ class Follower:
         self.ended = False
         self._last: Record | None = None  # what stands at the cursor, once that is known
         self._missing_since: float | None = None
-        self._page_count = FIRST_PAGE_COUNT
         self._behind = True
         self._buffer: list[Record] = []
         self._buffered_bytes = 0
@@ -244,34 +239,9 @@ class Follower:
         """Raises TimeoutError once ``end`` is called."""
         async with asyncio.timeout(None) as self._reading:
             try:
-                return await self._read()
+                return await self._pages.read(self.cursor, self._last)
             finally:
                 self._reading = None  # it is over: to reschedule it would be an error
-
-    async def _read(self) -> Page:
-        """What stands at the cursor and behind it, as much of it as may be held."""
-        place = max(self.cursor - 1, 0)
-        count = self._page_count + (self.cursor > 0)
-        try:
-            records, more = await self._history.behind(self.thread_id, place, count=count)
-        except EventsGone:
-            records, more = await self._behind_the_gone(count)
-        if more and self.cursor and len(records) == 1:  # the archive's last one: Redis goes on
-            news, more = await self._history.behind(self.thread_id, self.cursor, count=count)
-            records = records + news
-        held = _within(records, PAGE_BYTES_MAX, at_least=1 + (self.cursor > 0))
-        if held < len(records):
-            self._page_count = held
-            return Page(records[:held], True)
-        if more:
-            self._page_count = min(2 * self._page_count, READ_COUNT_MAX)
-        return Page(records, more)
-
-    async def _behind_the_gone(self, count: int) -> Page:
-        """What stands behind a cursor at which there is nothing to compare with any more."""
-        records, more = await self._history.behind(self.thread_id, self.cursor, count=count)
-        here = self._last or Record(self.cursor, "", 0, "", b"")
-        return Page([here, *records], more)
 
     async def _stands(self, records: list[Record]) -> bool:
         """Whether the record at the cursor is there, and is the one that is known."""
@@ -304,9 +274,3 @@ class Follower:
                 await self._wake.wait()
         except TimeoutError:
             return
-
-
-def _within(records: list[Record], bytes_max: int, *, at_least: int) -> int:
-    """How many of the first records are together no more than this, and at least so many."""
-    sizes = accumulate(len(record.data) for record in records)
-    return max(at_least, sum(size <= bytes_max for size in sizes))

@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 
 from services.api import follower as follower_module
+from services.api import pages as pages_module
 from services.api.follower import Follower
 from shared.archive import Archive
 from shared.codec import Record
@@ -112,7 +113,7 @@ async def test_a_long_stream_is_read_in_pages(
     thread_id, records = await thread_of(worker, client, 2 * READ_COUNT_MAX + 7)
     follower = Follower(history, thread_id, after=3)
     first = await soon(follower.next())
-    assert len(first) == follower_module.FIRST_PAGE_COUNT
+    assert len(first) == pages_module.FIRST_PAGE_COUNT
     assert first + await read(follower, len(records) - 3 - len(first)) == records[3:]
 
 
@@ -120,7 +121,7 @@ async def test_a_page_is_cut_where_it_gets_too_large(
     history: ThreadStream, worker: Worker, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     thread_id, records = await thread_of(worker, client, 60)
-    monkeypatch.setattr(follower_module, "PAGE_BYTES_MAX", 1500)
+    monkeypatch.setattr(pages_module, "PAGE_BYTES_MAX", 1500)
     follower = Follower(history, thread_id, after=0)
     found = list[Record]()
     while len(found) < len(records):
@@ -134,7 +135,7 @@ async def test_a_record_larger_than_a_page_is_given(
     history: ThreadStream, worker: Worker, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     thread_id, records = await thread_of(worker, client, 8)
-    monkeypatch.setattr(follower_module, "PAGE_BYTES_MAX", 1)
+    monkeypatch.setattr(pages_module, "PAGE_BYTES_MAX", 1)
     assert await read(Follower(history, thread_id, after=0), 8) == records
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from services.api import feed, follower
+from services.api import feed, pages
 from services.api.follower import Follower
+from shared.codec import Record
 from shared.hot_state import READ_COUNT_MAX
 from shared.thread_stream import Page, ThreadStream
 from tests.integration.api.gateways import Client, Running
@@ -67,18 +68,18 @@ async def test_who_asks_where_the_gateway_listens_costs_no_read(
     attempt = await worker.ask(client)
     thread_id = attempt.lease.thread_id
     reads = list[int]()
-    read = follower.Follower._read
+    read = pages.Pages.read
 
-    async def counted(self: follower.Follower) -> Page:
-        reads.append(self.cursor)
-        return await read(self)
+    async def counted(self: pages.Pages, cursor: int, known: Record | None) -> Page:
+        reads.append(cursor)
+        return await read(self, cursor, known)
 
     async with client.stream_events(events_of_thread(attempt)):
         await is_listening(gateway, attempt)
         await attempt.end()
         await is_level(gateway)
         monkeypatch.setattr(feed.Feed, "_silent", lambda _: {})  # a sweep may be quicker to see
-        monkeypatch.setattr(follower.Follower, "_read", counted)
+        monkeypatch.setattr(pages.Pages, "read", counted)
         path, body = f"/v1/threads/{thread_id}/messages", {"content": "hi", "stream": True}
         async with client.stream_events(path, method="POST", json=body) as stream:
             await worker.answer(stream.response.headers["Location"].rpartition("/")[2])

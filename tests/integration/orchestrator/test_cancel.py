@@ -163,8 +163,8 @@ async def test_cancels_are_heard_again_after_the_connection_was_lost(
 
         async def is_subscribed() -> bool:
             cancels = PartitionKeys(0).cancels
-            _, count = await gateway.redis.execute_command("PUBSUB", "SHARDNUMSUB", cancels)
-            return count > 0
+            counts = await gateway.redis.execute_command("PUBSUB", "SHARDNUMSUB", cancels)
+            return bool(counts and counts[1])
 
         await until(is_subscribed, seconds=5)
 

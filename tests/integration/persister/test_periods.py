@@ -2,72 +2,33 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-import time
-from collections.abc import Generator
 from itertools import pairwise
 from typing import Any
 
 import pytest
-from alembic import command
-from sqlalchemy import create_engine, event, text
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy import event, text
+from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.persister.batch import read_batch
-from services.persister.divide import divide_archive
-from services.persister.keep_archive import KeepArchive, Keeping
-from services.persister.migrate import migrate
-from services.persister.periods import DAY_MS, Period, birth, known_parts, missing_periods
+from services.persister.periods import DAY_MS, Period, birth, missing_periods
 from services.persister.rebuild import rebuild
-from services.persister.schema import migrations_config
-from services.persister.store import Store
 from shared.archive import Archive
 from shared.errors import DeploymentError
-from shared.keys import PERSISTERS, PartitionKeys
-from shared.postgres import engine_url
+from shared.keys import PERSISTERS
+from tests.integration.persister.dividing import (
+    LATER_MS,
+    NOW_MS,
+    PERIOD_DAYS,
+    archive_again,
+    entries,
+    look,
+    parts,
+    places,
+)
 from tests.integration.persister.losing import archive_now, restore_with
 from tests.integration.persister.observing import assert_archived
 from tests.integration.persister.tables import archive, read_model
-from tests.integration.persister.writer import LIFE, PARTITIONS, Writer
-from tests.support.servers import Server, fresh_database
-
-NOW_MS = round(time.time() * 1000)
-LATER_MS = NOW_MS + 100 * DAY_MS
-PERIOD_DAYS = 30
-
-
-def keeper(engine: AsyncEngine, *, days: int = 0) -> KeepArchive:
-    return KeepArchive(engine, PARTITIONS, Keeping(PERIOD_DAYS, days))
-
-
-async def look(engine: AsyncEngine, now_ms: int = NOW_MS, *, days: int = 0) -> None:
-    await keeper(engine, days=days).look(now_ms, asyncio.Event())
-
-
-async def places(engine: AsyncEngine) -> dict[str, int]:
-    """How many events each part has, of those that have any."""
-    query = "SELECT tableoid::regclass::text, count(*) FROM events GROUP BY 1"
-    async with engine.connect() as connection:
-        rows = (await connection.execute(text(query))).all()
-    return {"period" if name[7:].isdigit() else name: count for name, count in rows}
-
-
-async def parts(engine: AsyncEngine) -> list[Period]:
-    async with engine.connect() as connection:
-        return await known_parts(connection)
-
-
-async def entries(writer: Writer) -> dict[int, Any]:
-    """All that the logs of the partitions hold, to be archived once more."""
-    return {p: await writer.redis.xrange(PartitionKeys(p).log) for p in range(PARTITIONS)}
-
-
-async def archive_again(engine: AsyncEngine, logs: dict[int, Any]) -> int:
-    """How many of the entries were new."""
-    store = Store(engine)
-    commits = [await store.commit(p, read_batch(log), LIFE) for p, log in logs.items() if log]
-    return sum(commit.added for commit in commits)
+from tests.integration.persister.writer import Writer
 
 
 async def test_what_came_before_its_period_moves_there(writer: Writer, engine: AsyncEngine) -> None:
@@ -240,64 +201,3 @@ async def test_redis_is_restored_beside_what_was_dropped(
     assert [record.position for record in kept] == [1, 2, 8, 9]
     known = await writer.redis.hget(writer.keys(old.thread_id).thread(old.thread_id), "position")
     assert known == b"9", f"the hole at {held.message_id} was taken for the thread's end"
-
-
-@pytest.fixture
-def former_url(postgres_server: Server) -> Generator[str]:
-    """A database as the version before left it."""
-    with fresh_database(postgres_server.url, template="template1") as url:
-        engine = create_engine(engine_url(url))
-        with engine.begin() as connection:
-            config = migrations_config()
-            config.attributes["connection"] = connection
-            command.upgrade(config, "0007")
-        engine.dispose()
-        yield url
-
-
-async def test_an_archive_of_before_is_divided_and_loses_nothing(
-    writer: Writer, former_url: str
-) -> None:
-    engine = create_async_engine(engine_url(former_url))
-    await writer.chat()
-    logs = await entries(writer)
-    await archive_again(engine, logs)
-    migrate(former_url)
-    await look(engine)
-    assert await places(engine) == {"events": 7}, "divided while old persisters may be at it"
-    assert divide_archive(former_url, NOW_MS)
-    assert not divide_archive(former_url, NOW_MS)
-    assert await places(engine) == {"events_lasting": 7}
-    assert await archive_again(engine, logs) == 0
-    await assert_archived(writer, engine)
-    await look(engine)
-    assert (await parts(engine))[1].begins == birth(NOW_MS // DAY_MS * DAY_MS + 7 * DAY_MS)
-    assert await rebuild(engine, lambda _: None) == []
-    await engine.dispose()
-
-
-async def test_jobs_of_before_the_division_are_deleted_in_time(
-    writer: Writer, former_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("services.persister.expiry.JOBS_PER_STEP", 2)
-    engine = create_async_engine(engine_url(former_url))
-    for _ in range(5):
-        await writer.chat()
-    await writer.begin(running := await writer.ask())
-    logs = await entries(writer)
-    await archive_again(engine, logs)
-    migrate(former_url)
-    await look(engine, LATER_MS, days=40)
-    assert await places(engine) == {"events": 38}, "nothing could tell what comes again"
-    divide_archive(former_url, NOW_MS)
-    before = await read_model(engine)
-    await look(engine, NOW_MS + 39 * DAY_MS, days=40)
-    assert sum((await places(engine)).values()) == 38
-    await look(engine, LATER_MS, days=40)
-    left = [record for records in (await archive(engine)).values() for record in records]
-    assert [record.seq for record in left if record.stream == running.job_id] == [1]
-    assert len(left) == 13
-    assert await read_model(engine) == before
-    assert await rebuild(engine, lambda _: None) == []
-    assert await archive_again(engine, logs) == 0
-    await engine.dispose()
