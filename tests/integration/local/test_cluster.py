@@ -56,12 +56,12 @@ def test_replicas_have_names_ports_and_settings_of_their_own(plan: Plan) -> None
     }
 
 
-def test_a_launcher_runs_every_service_and_nothing_else(plan: Plan) -> None:
+def test_a_launcher_runs_every_service_and_the_migration(plan: Plan) -> None:
     identity = Identity(ports=dict.fromkeys(plan.own_ports, 1))
     parts = parts_for(replace(plan, launcher="tests.launch"), identity)
     commands = {part.name: part.command[1:] for part in parts if "-m" in part.command}
     assert commands == {
-        "migrate": ("-m", "services.persister.migrate"),
+        "migrate": ("-m", "tests.launch", "services.persister.migrate"),
         "persister-1": ("-m", "tests.launch", "services.persister"),
         "orchestrator-1": ("-m", "tests.launch", "services.orchestrator"),
         "api-1": ("-m", "tests.launch", "services.api"),

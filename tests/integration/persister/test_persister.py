@@ -16,6 +16,7 @@ from shared.keys import PERSISTERS, PartitionKeys
 from shared.redis_client import Redis
 from shared.settings import Settings
 from shared.times import utc_now
+from tests.integration.persister.dividing import look
 from tests.integration.persister.observing import assert_archived, expiring, pending
 from tests.integration.persister.running import (
     LEASE_SECONDS,
@@ -156,6 +157,7 @@ async def test_abandoned_entries_are_taken_over_in_one_batch(
 ) -> None:
     command = await writer.chat(["x"] * 300)
     assert await deliver_to_the_dead(writer.redis) == 304
+    await look(engine)  # making a period moves what is in it
     async with running(settings):
         await eventually(lambda: is_consumed(writer.redis))
     await assert_archived(writer, engine)
