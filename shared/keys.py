@@ -29,7 +29,7 @@ alone in its script.
 | {hw:p}:absent                | –      | nobody              | scripts in a cluster: a slot that is on the move misses it | – |
 | channel {hw:p}:thread:<id>   | shard channel | every append; gateways, with signals | gateways | – |
 | channel {hw:p}:cancels       | shard channel | cancel       | orchestrators         | – |
-| channel {hw:0}:feeds         | shard channel | nobody yet: keeps a gateway's connection subscribed | gateways | – |
+| channel {hw:0}:feeds         | shard channel | nobody yet: keeps a listener's connection subscribed | gateways, orchestrators | – |
 
 A job's hash counts its attempts (`attempt`, the fence, which only rises) and beside them those that
 ended in a hand-over (`handovers`, written by release): the difference is what the limit is about.

@@ -110,7 +110,7 @@ def _orchestrator() -> User:
         commands=(*OF_EVERY_SERVICE, *OF_A_GROUP, *OF_READERS, "ssubscribe", "sunsubscribe"),
         keys=(*_of_partitions(), _anywhere(_FIRST.dead)),
         seen=(_anywhere(_FIRST.recall),),
-        channels=(*_channels(), _anywhere(_FIRST.feeds)),  # which whoever listens is subscribed to
+        channels=(*_channels(), _anywhere(_FIRST.feeds)),
     )  # fmt: skip
 
 

@@ -5,8 +5,8 @@ Every persister looks; whoever has the lock does what is to be done, one transac
 Failures
     Postgres away, a lock in the way   Tried again after RETRY_SECONDS.
     A role that may not change tables  The persister leaves it to `services.persister.keep`, which
-                                       somebody must then run from time to time. Until then events
-                                       are among the unplaced: nothing is lost, nothing dropped.
+                                       runs beside it or daily (docs/operations.md). Until then
+                                       events are unplaced: nothing is lost, nothing dropped.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from psycopg.errors import InsufficientPrivilege
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -41,6 +40,11 @@ LOOK_SECONDS: Final = 600.0
 RETRY_SECONDS: Final = 10.0
 LOCK_KEY: Final = 0x6B656570  # "keep"
 TRY_LOCK: Final = text(f"SELECT pg_try_advisory_xact_lock({LOCK_KEY})")
+# Asked, not tried out: a refusal would stand in the server's log as an error.
+MAY_CHANGE: Final = text("""
+SELECT pg_has_role(relowner, 'USAGE') AND has_schema_privilege(relnamespace, 'CREATE')
+FROM pg_class WHERE oid = to_regclass('events')
+""")
 
 log = get_logger()
 
@@ -58,7 +62,18 @@ class KeepArchive:
         self._engine, self._partitions, self._keeping = engine, partitions, keeping
 
     async def watch(self, draining: asyncio.Event) -> None:
-        """Look again and again, until the process drains."""
+        """Beside a persister's work, until it drains; left to others if its role may not."""
+        try:
+            await self.keep(draining)
+        except DeploymentError as error:
+            log.warning("archive not kept by persisters", reason=str(error))
+            await draining.wait()
+
+    async def keep(self, draining: asyncio.Event) -> None:
+        """Look again and again, until the process drains.
+
+        Raises DeploymentError for a role that may not change tables.
+        """
         pause = 0.0
         while not await happens(draining, within=pause):
             try:
@@ -67,9 +82,6 @@ class KeepArchive:
             except ArchiveUnavailable as error:
                 log.warning("archive not kept", reason=str(error))
                 pause = RETRY_SECONDS
-            except DeploymentError as error:
-                log.warning("archive not kept by persisters", reason=str(error))
-                await draining.wait()
 
     async def look(self, now_ms: int, draining: asyncio.Event) -> None:
         """Do what is due, or as much of it as can be begun before the process drains.
@@ -77,6 +89,7 @@ class KeepArchive:
         Raises ArchiveUnavailable, also when somebody else's lock is in the way, and DeploymentError
         for a role that may not change tables.
         """
+        await self._require_right()
         while not draining.is_set() and await self._make_one(now_ms):
             pass
         if not self._keeping.days or not await self._is_divided():
@@ -87,6 +100,11 @@ class KeepArchive:
         for partition in range(self._partitions):
             while not draining.is_set() and await self._delete_some(horizon, partition):
                 pass
+
+    async def _require_right(self) -> None:
+        async with self._alone() as archive:
+            if archive is not None and not await archive.scalar(MAY_CHANGE):
+                raise DeploymentError("the role may not change the archive's tables")
 
     async def _make_one(self, now_ms: int) -> bool:
         """Whether there may be more to do; so for the others."""
@@ -137,6 +155,4 @@ class KeepArchive:
                 else:
                     yield None
         except (DBAPIError, PoolTimeoutError) as error:
-            if isinstance(getattr(error, "orig", None), InsufficientPrivilege):
-                raise DeploymentError("the role may not change the archive's tables") from error
             raise ArchiveUnavailable(f"Postgres is unavailable: {type(error).__name__}") from error

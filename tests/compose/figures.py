@@ -25,6 +25,7 @@ READY = {
     "model": "model smollm2",
     "proxy": "Loading success",
     "migrate": '"event": "migrated"',
+    "keeper": '"event": "started"',
 }
 LINE_SECONDS_MAX = 120
 POLL_SECONDS = 0.5

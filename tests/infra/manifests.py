@@ -55,7 +55,7 @@ def named(overlay: str, kind: str, name: str) -> Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """A Deployment or a Job, and the one container of its pods."""
+    """A Deployment, a Job or a CronJob, and the one container of its pods."""
 
     manifest: Manifest
     config: Mapping[str, Manifest]  # ConfigMaps of the overlay, by name
@@ -70,11 +70,11 @@ class Workload:
 
     @property
     def labels(self) -> dict[str, str]:
-        return self.manifest["spec"]["template"]["metadata"]["labels"]
+        return self._template["metadata"]["labels"]
 
     @property
     def pod(self) -> Manifest:
-        return self.manifest["spec"]["template"]["spec"]
+        return self._template["spec"]
 
     @property
     def container(self) -> Manifest:
@@ -102,13 +102,20 @@ class Workload:
         return [(volumes[name], place) for name, place in places.items()]
 
     @property
+    def _template(self) -> Manifest:
+        spec = self.manifest["spec"]
+        return (
+            spec["jobTemplate"]["spec"]["template"] if "jobTemplate" in spec else spec["template"]
+        )
+
+    @property
     def _sources(self) -> list[Manifest]:
         return self.container.get("envFrom", [])
 
 
 def workloads(overlay: str, *kinds: str) -> Iterator[Workload]:
     config = {one["metadata"]["name"]: one for one in of_kind(overlay, "ConfigMap")}
-    for manifest in of_kind(overlay, *(kinds or ("Deployment", "Job"))):
+    for manifest in of_kind(overlay, *(kinds or ("Deployment", "Job", "CronJob"))):
         yield Workload(manifest, config)
 
 

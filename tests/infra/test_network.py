@@ -17,6 +17,7 @@ def test_each_program_reaches_its_stores_and_nothing_else(overlay: str) -> None:
         "orchestrator": {53, 443, 5432, 6379},
         "persister": {53, 443, 5432, 6379},
         "migrate": {53, 5432},
+        "keep": {53, 5432},
     }
 
 
@@ -25,7 +26,8 @@ def test_only_gateways_are_reached(overlay: str) -> None:
     opened = {
         one.component: set(ports(overlay, one.labels, "ingress")) for one in workloads(overlay)
     }
-    assert opened == {"api": {8080}, "orchestrator": set(), "persister": set(), "migrate": set()}
+    assert opened.pop("api") == {8080}
+    assert not any(opened.values())
     policy = named(overlay, "NetworkPolicy", "headwater-api-from-clients")
     (rule,) = policy["spec"]["ingress"]
     assert rule["from"] == [

@@ -15,6 +15,7 @@ import pytest
 from services.api.inspection import AT_ONCE_MAX
 from services.api.inspector import MEMORY_BYTES_MAX
 from services.api.routes import health
+from services.persister.periods import PERIODS_AHEAD
 from shared.lifecycle import STOP_SECONDS_MAX
 from tests.infra.manifests import (
     every_overlay,
@@ -29,6 +30,7 @@ from tests.infra.manifests import (
 SERVICES: Final = ("api", "orchestrator", "persister")
 REST_SECONDS: Final = 2  # of the grace period, for the process to end
 HEARD_SECONDS_MIN: Final = 5  # for proxies to hear that a pod goes
+DAY_SECONDS: Final = 86_400
 GIB: Final = 1024**3
 
 
@@ -82,6 +84,21 @@ def test_nobody_may_do_more_than_it_must(overlay: str) -> None:
         )
         assert "memory" in container["resources"]["limits"]
         assert {"cpu", "memory"} <= container["resources"]["requests"].keys()
+
+
+@every_overlay
+def test_the_archive_is_kept_daily_by_one_at_a_time(overlay: str) -> None:
+    """Also of the shortest periods one is left, should a day go wrong."""
+    (schedule,) = of_kind(overlay, "CronJob")
+    minute, hour, *days = schedule["spec"]["schedule"].split()
+    assert minute.isdecimal()
+    assert hour.isdecimal()
+    assert days == ["*", "*", "*"]
+    assert PERIODS_AHEAD > 1
+    assert schedule["spec"]["concurrencyPolicy"] == "Forbid"
+    assert not schedule["spec"].get("suspend")
+    job = schedule["spec"]["jobTemplate"]["spec"]
+    assert job["activeDeadlineSeconds"] + schedule["spec"]["startingDeadlineSeconds"] < DAY_SECONDS
 
 
 @every_overlay

@@ -22,6 +22,7 @@ from tests.infra.manifests import (
 )
 from tests.style.documents import SETTINGS, names_in, rows, section
 
+OWNERS: Final = {"keep": "migrate"}  # both are the owner of the tables
 NOT_OURS: Final = {"AWS_REGION", "TMPDIR"}  # variables of the store's library, and of Python's
 
 
@@ -76,7 +77,22 @@ def test_secrets_are_those_that_the_guide_names(overlay: str) -> None:
 
 @every_overlay
 def test_each_program_knows_its_own_secret_only(overlay: str) -> None:
-    assert all(one.secrets == {f"headwater-{one.component}"} for one in workloads(overlay))
+    for one in workloads(overlay):
+        assert one.secrets == {f"headwater-{OWNERS.get(one.component, one.component)}"}
+
+
+@every_overlay
+def test_the_archive_is_kept_as_persisters_understand_it(
+    overlay: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    understood: list[tuple[int, int, int]] = []
+    for component in ("keep", "persister"):
+        with monkeypatch.context() as patch:
+            settings = settings_of(workload(overlay, component), patch)
+        understood.append(
+            (settings.partitions, settings.archive_days, settings.archive_period_days)
+        )
+    assert understood[0] == understood[1]
 
 
 @every_overlay

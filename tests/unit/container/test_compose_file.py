@@ -64,8 +64,8 @@ def test_service_tells_how_it_is_and_comes_back(name: str) -> None:
 
 def test_there_are_two_of_each_service_behind_one_door() -> None:
     assert {name: service.get("scale", 1) for name, service in SERVICES.items()} == {
-        "proxy": 1, "api": 2, "orchestrator": 2, "persister": 2, "migrate": 1, "console": 1,
-        "valkey": 1, "postgres": 1, "model": 1,
+        "proxy": 1, "api": 2, "orchestrator": 2, "persister": 2, "migrate": 1, "keeper": 1,
+        "console": 1, "valkey": 1, "postgres": 1, "model": 1,
     }  # fmt: skip
     assert [name for name, service in SERVICES.items() if "ports" in service] == ["proxy"]
     assert SERVICES["proxy"]["ports"][0].startswith("${HEADWATER_HOST:-127.0.0.1}:")
@@ -76,11 +76,11 @@ def test_networks_join_only_those_who_speak_to_each_other() -> None:
         network: {name for name, service in SERVICES.items() if network in service["networks"]}
         for network in FILE["networks"]
     }
-    stores = {"api", "orchestrator", "persister", "migrate", "console", "valkey", "postgres"}
+    services = {"api", "orchestrator", "persister", "migrate", "keeper", "console"}
     assert on == {
         "door": {"proxy"},
         "front": {"proxy", "api", "console"},
-        "stores": stores,
+        "stores": services | {"valkey", "postgres"},
         "model": {"orchestrator", "model"},
         "outside": {"api", "orchestrator"},
     }
@@ -116,7 +116,7 @@ def test_a_secret_reaches_only_who_needs_it() -> None:
         "HEADWATER_DATABASE_URL_API": {"api", "console"},
         "HEADWATER_DATABASE_URL_ORCHESTRATOR": {"orchestrator"},
         "HEADWATER_DATABASE_URL_PERSISTER": {"persister"},
-        "HEADWATER_DATABASE_URL_OWNER": {"migrate"},
+        "HEADWATER_DATABASE_URL_OWNER": {"migrate", "keeper"},
     }
 
 
@@ -124,6 +124,25 @@ def test_every_setting_can_be_set() -> None:
     passed = {name for service in SERVICES.values() for name in service.get("environment", {})}
     wanted = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields.keys() - NOT_TO_BE_SET}
     assert wanted - passed == set()
+
+
+def test_whoever_has_a_database_is_told_how_it_is_used() -> None:
+    for service in SERVICES.values():
+        names = service.get("environment", {}).keys()
+        told = {"HEADWATER_DATABASE_CONNECTIONS", "HEADWATER_DATABASE_POOLED"} & names
+        assert len(told) == (2 if "HEADWATER_DATABASE_URL" in names else 0)
+
+
+def test_the_archive_is_kept_by_its_owner_as_persisters_understand_it() -> None:
+    keeper, persister = (SERVICES[name]["environment"] for name in ("keeper", "persister"))
+    shared = {f"HEADWATER_{name}" for name in ("PARTITIONS", "ARCHIVE_DAYS", "ARCHIVE_PERIOD_DAYS")}
+    assert shared <= keeper.keys()
+    assert all(keeper[name] == persister[name] for name in shared)
+    assert SERVICES["keeper"]["command"] == "python -m services.persister.keep --watch"
+    assert (
+        keeper["HEADWATER_DATABASE_URL"]
+        == (SERVICES["migrate"]["environment"]["HEADWATER_DATABASE_URL"])
+    )
 
 
 def test_secrets_are_made_once_and_each_is_another(tmp_path: Path) -> None:
