@@ -121,7 +121,6 @@ class ClusterChannels:
     def _dismissed(self, link: _Link, channel: bytes) -> None:
         if self._homes.get(channel) is link:
             del self._homes[channel]
-            link.drop(channel)
             self._redis.doubt()
             self.want(channel)
 
@@ -152,6 +151,8 @@ class _Link(Channels):
         await _by_slot(connection, "SUNSUBSCRIBE", channels)
 
     def dismissed(self, channel: bytes) -> None:
+        # To unsubscribe as well would be an error where the slot is gone, and cost all the others.
+        self._wanted.discard(channel)
         self._dismissed(self, channel)
 
 

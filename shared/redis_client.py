@@ -42,7 +42,7 @@ from shared.errors import LogUnavailable
 from shared.redis_urls import Address, RedisUrl, parse_redis_url
 from shared.renewed_pool import RenewedPool
 from shared.restarts import notice_failover, notice_restart
-from shared.sentinels import following_sentinels
+from shared.sentinels import pool_of_primary
 
 __all__ = [
     "ENDURING",
@@ -149,9 +149,9 @@ def connect(
     if named.kind == "cluster":
         return _cluster(named, connections_max, patience)
     if named.kind == "sentinel":
-        options = {**named.options, **following_sentinels(named, connection_options(patience))}
-        options |= _pool_options(connections_max, patience)
-        return Redis.from_pool(BlockingConnectionPool(**options, redis_connect_func=notice_restart))
+        options = connection_options(patience) | _pool_options(connections_max, patience)
+        options["redis_connect_func"] = notice_restart
+        return Redis.from_pool(pool_of_primary(named, options))
     pool = BlockingConnectionPool.from_url(  # pyright: ignore[reportUnknownMemberType]
         url,
         **_pool_options(connections_max, patience),

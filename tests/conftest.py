@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import AsyncGenerator, Generator
+from pathlib import Path
 
 import pytest
 
@@ -24,6 +25,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("servers")
     group.addoption("--redis-image", help="a container of it instead of the wheel's Valkey")
     group.addoption("--postgres-image", help="a container of it instead of the wheel's PostgreSQL")
+    group.addoption("--redis-server", type=Path, help="instead of Valkey: of faults, of a cluster")
 
 
 def pytest_configure() -> None:

@@ -45,17 +45,27 @@ def model_url() -> Generator[str]:
         yield url
 
 
+@pytest.fixture(scope="session")
+def binary(pytestconfig: pytest.Config) -> Path | None:
+    """The server that was asked for."""
+    return pytestconfig.getoption("--redis-server")
+
+
 @pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Generator[RedisCluster]:
+def servers(
+    binary: Path | None, tmp_path_factory: pytest.TempPathFactory
+) -> Generator[RedisCluster]:
     """Three primaries, a replica of each."""
-    with RedisCluster(tmp_path_factory.mktemp("redis")) as running:
+    with RedisCluster(tmp_path_factory.mktemp("redis"), binary=binary) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def watched(tmp_path_factory: pytest.TempPathFactory) -> Generator[WatchedPrimary]:
+def watched(
+    binary: Path | None, tmp_path_factory: pytest.TempPathFactory
+) -> Generator[WatchedPrimary]:
     """A primary, its replica, three sentinels."""
-    with WatchedPrimary(tmp_path_factory.mktemp("redis")) as running:
+    with WatchedPrimary(tmp_path_factory.mktemp("redis"), binary) as running:
         yield running
 
 

@@ -21,9 +21,11 @@ BEGIN_AGAIN = "cursor_ahead"  # what a viewer is told whose cursor was lost
 async def possible_loss(row: Row, name: str) -> AsyncGenerator[None]:
     """In the block a primary is lost, and its replica takes over.
 
-    What nobody knows afterwards is told to the oracle as lost.
+    What nobody knows afterwards is told to the oracle as lost. Who was given an answer meanwhile
+    reads it again: it may have begun with one and ended with the other.
     """
     row.expect(codes=[BEGIN_AGAIN])
+    over = [viewer for viewer in row.users.viewers if viewer.is_done]
     async with row.faults.lasting(name):
         yield
     async with connect(row.cluster.redis_url) as redis:
@@ -35,7 +37,8 @@ async def possible_loss(row: Row, name: str) -> AsyncGenerator[None]:
     row.history.add("loss", bytes=0, forgotten=sorted(forgotten), known=sorted(ids))
     row.users.doubt()
     for viewer in row.users.viewers:
-        if viewer.is_done and not _still_ends(viewer, held.get(viewer.job.job_id), known):
+        was_over = viewer in over and _still_ends(viewer, held.get(viewer.job.job_id), known)
+        if viewer.is_done and not was_over:
             row.users.begin_again(viewer)
 
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from shared.cluster_channels import channels_of
+from shared.cluster_nodes import MAP_SECONDS
 from shared.continuity import Continuity
 from shared.errors import LogUnavailable
 from shared.ids import new_thread_id, partition_of_thread
@@ -55,8 +56,7 @@ async def in_partition(server: LogServer, partition: int) -> str:
 def hand_over(servers: RedisCluster) -> Server:
     """Fail over the primary of partition 0; who has it now."""
     replica = servers.replica_of(servers.primary_of(META))
-    replica.ask("CLUSTER", "FAILOVER")
-    servers.settled()
+    servers.hand_over(replica)
     assert servers.primary_of(META) is replica
     return replica
 
@@ -74,10 +74,13 @@ async def test_after_a_failover_nothing_is_written_before_the_archive_was_asked(
 async def test_nor_by_who_has_slept_through_a_failover_and_its_reversal(
     server: LogServer, servers: RedisCluster, other: Redis
 ) -> None:
-    """Its connections are those of before, to the very server it knew."""
+    """Its connections are those of before, to the very server it knew. What it knows is older than
+    MAP_SECONDS: so it is after an election; one that was ordered may be quicker, and loses nothing.
+    """
     thread_id = await in_partition(server, 0)
     before = servers.primary_of(META)
     await asyncio.to_thread(hand_over, servers)
+    await asyncio.sleep(MAP_SECONDS)
     await Continuity(other, PARTITIONS).trust()  # the successor is open, and is written to
     assert await asyncio.to_thread(hand_over, servers) is before
     with pytest.raises(LogUnavailable, match="UNVERIFIED"):
@@ -137,6 +140,37 @@ async def test_channels_follow_their_slot(
                 assert await confirmed.get() == channel
                 await other.execute_command("SPUBLISH", channel, str(number))
                 assert await heard.get() == str(number).encode()
+    finally:
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
+
+
+async def test_what_stays_is_not_disturbed_when_another_slot_moves(
+    server: LogServer, servers: RedisCluster
+) -> None:
+    """It has another subscription's connection, and keeps it."""
+    stays = next(
+        keys
+        for keys in map(PartitionKeys, range(1, PARTITIONS))
+        if servers.primary_of(keys.meta) is servers.primary_of(META)
+    )
+    first, *later = (stays.thread(f"thr{number}").encode() for number in range(3))
+    moved = PartitionKeys(0).thread("thr").encode()
+    confirmed = asyncio.Queue[bytes](8)
+    channels = channels_of(
+        server.redis, confirmed=confirmed.put_nowait, heard=lambda _channel, _data: None
+    )
+    listening = asyncio.create_task(channels.listen())
+    try:
+        async with asyncio.timeout(SECONDS_MAX):
+            for channel in (first, moved):
+                channels.want(channel)
+                assert await confirmed.get() == channel
+            await asyncio.to_thread(move, servers)
+            assert await confirmed.get() == moved
+            for channel in later:
+                channels.want(channel)
+                assert await confirmed.get() == channel, "the connection was made again"
     finally:
         listening.cancel()
         await asyncio.gather(listening, return_exceptions=True)

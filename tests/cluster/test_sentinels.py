@@ -25,10 +25,12 @@ async def test_a_watched_primary_is_killed(watched_arena: Arena, watched: Watche
 
 async def test_a_watched_primary_hands_over(watched_arena: Arena, watched: WatchedPrimary) -> None:
     async with watched_arena.row("sentinels: SENTINEL FAILOVER") as row:
-        await row.users.stream(STREAMS, agent="steady-long")
+        await row.users.stream(STREAMS, agent="long")
         primary = watched.primary
         async with possible_loss(row, "SENTINEL FAILOVER"):
             watched.fail_over()
             await asyncio.to_thread(watched.taken_over, primary)
-            row.users.watch(await row.users.ask("still there?", agent="quick"))
+            while not watched.is_deserted(primary):
+                row.users.watch(await row.users.ask("still there?", agent="steady"))
+        assert primary.is_primary, "sentinels have demoted it meanwhile"
         await asyncio.to_thread(watched.settled)

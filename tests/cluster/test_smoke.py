@@ -24,8 +24,8 @@ HEARD_SECONDS_MAX = 10.0
 
 
 @pytest.fixture
-async def server(tmp_path: Path) -> AsyncGenerator[tuple[LogServer, str]]:
-    with RedisCluster(tmp_path, replicas=False) as servers:
+async def server(tmp_path: Path, binary: Path | None) -> AsyncGenerator[tuple[LogServer, str]]:
+    with RedisCluster(tmp_path, replicas=False, binary=binary) as servers:
         async with connect(servers.url) as redis:
             server = LogServer(redis, PARTITIONS)
             await server.prepare()

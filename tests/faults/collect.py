@@ -18,6 +18,7 @@ import psycopg
 
 from infra.local.cluster import LocalCluster
 from shared.continuity import RECALL_SECONDS
+from shared.ids import new_thread_id, partition_of_thread
 from shared.redis_client import connect
 from tests.faults import stores
 from tests.faults.history import History
@@ -125,19 +126,21 @@ class Collector:
         return events
 
     async def _foreign(self) -> None:
-        """One job and its thread, asked for by somebody who must not know of them."""
+        """One job and its thread, asked for by somebody who must not know of them; and what is not
+        there, in the same partition: each is in doubt, or is not, by itself."""
         job = self._random.choice(self._workload.jobs)
-        reply_of = self._as_stranger
-        for method, path, named in (
-            ("GET", "/v1/jobs/{}", job.job_id),
-            ("GET", "/v1/jobs/{}/events?format=json", job.job_id),
-            ("POST", "/v1/jobs/{}/cancel", job.job_id),
-            ("GET", "/v1/threads/{}", job.thread_id),
-            ("GET", "/v1/threads/{}/messages", job.thread_id),
+        nobodys = _thread_beside(job.thread_id)
+        for method, path, named, missing in (
+            ("GET", "/v1/jobs/{}", job.job_id, _job_beside(job.job_id)),
+            ("GET", "/v1/jobs/{}/events?format=json", job.job_id, _job_beside(job.job_id)),
+            ("POST", "/v1/jobs/{}/cancel", job.job_id, _job_beside(job.job_id)),
+            ("GET", "/v1/threads/{}", job.thread_id, nobodys),
+            ("GET", "/v1/threads/{}/messages", job.thread_id, nobodys),
         ):
-            missing = named[:6] + named[6:].translate(str.maketrans("0123456789", "1234567890"))
-            got = await reply_of(method, path.format(named))
-            none = await reply_of(method, path.format(missing))
+            none = await self._as_stranger(method, path.format(missing))
+            got = await self._as_stranger(method, path.format(named))
+            if got != none:  # a doubt may have ended in between
+                none = await self._as_stranger(method, path.format(missing))
             facts = {"status": got.status, "body": json.dumps(got.body)}
             facts |= {"missing_status": none.status, "missing_body": json.dumps(none.body)}
             self._history.add("foreign", path=path.format(named), **facts)
@@ -169,3 +172,15 @@ class Collector:
         for service in self._logs.paths:
             size = stores.resident_bytes(self._cluster.pid(service))
             self._history.add("memory", service=service, bytes=size)
+
+
+def _job_beside(job_id: str) -> str:
+    """The id of no job; its partition is the other's."""
+    return job_id[:6] + job_id[6:].translate(str.maketrans("0123456789", "1234567890"))
+
+
+def _thread_beside(thread_id: str) -> str:
+    partition = partition_of_thread(thread_id, stores.PARTITIONS)
+    while partition_of_thread(found := new_thread_id(), stores.PARTITIONS) != partition:
+        pass
+    return found

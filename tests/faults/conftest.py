@@ -33,7 +33,6 @@ SEED = pytest.StashKey[int]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("faults")
-    group.addoption("--redis-server", type=Path, help="a server to run instead of Valkey")
     group.addoption("--faults-seed", type=int, help="repeats what a run with this seed did")
     group.addoption("--faults-report", type=Path, help="append a JSON line for each row")
     group.addoption("--storm-seconds", type=float, help=f"instead of {STORM_SECONDS:g}")
@@ -93,7 +92,7 @@ def plan(
         data_dir=folder,
         llm_base_url=model_url,
         env={**ENV, "HEADWATER_AGENTS_FILE": str(folder / "agents.json")},
-        redis_server=pytestconfig.getoption("--redis-server", None),
+        redis_server=pytestconfig.getoption("--redis-server"),
         apis=2,
         orchestrators=2,
         persisters=2,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -13,7 +13,8 @@ from tests.faults.history import Record
 
 @dataclass(frozen=True)
 class Figures:
-    """`longest_pause_seconds`: between two events of one viewer of a job that runs."""
+    """`longest_pause_seconds`: between two events of one viewer of a job that runs, also of those
+    that a loss has made void: it was waited for them all the same."""
 
     longest_pause_seconds: float
     attempts_max: int
@@ -27,12 +28,8 @@ class Figures:
 def figures(records: Sequence[Record]) -> Figures:
     """Of a history that was collected."""
     facts = Facts(records)
-    arrivals: dict[str, list[float]] = defaultdict(list)
-    for one in facts.of["event"]:
-        arrivals[one["viewer"]].append(one["t"])
-    pauses = [later - sooner for times in arrivals.values() for sooner, later in pairwise(times)]
     return Figures(
-        longest_pause_seconds=round(max(pauses, default=0.0), 2),
+        longest_pause_seconds=round(max(_pauses(records), default=0.0), 2),
         attempts_max=max((e["attempt"] for job in facts.events.values() for e in job), default=0),
         jobs=len(facts.accepted),
         connections_max=max((one["connection"] for one in facts.of["connect"]), default=0),
@@ -40,3 +37,15 @@ def figures(records: Sequence[Record]) -> Figures:
         seconds=round(records[-1]["t"], 1),
         resident_mib_max=max((one["bytes"] >> 20 for one in facts.of["memory"]), default=0),
     )
+
+
+def _pauses(records: Sequence[Record]) -> Iterator[float]:
+    """Who follows a job again that had its end was not waiting meanwhile."""
+    seen: dict[str, list[Record]] = defaultdict(list)
+    for one in records:
+        if one["kind"] == "event":
+            seen[one["viewer"]].append(one)
+    for events in seen.values():
+        for sooner, later in pairwise(events):
+            if sooner["event"]["type"] != "done":
+                yield later["t"] - sooner["t"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults import corruptions
-from tests.faults.corruptions import EVENTS, JOB, USER, good, record
+from tests.faults.corruptions import EVENTS, JOB, USER, connection, good, record
 from tests.faults.figures import figures
 from tests.faults.history import History, Record, load
 from tests.faults.oracle import check, main
@@ -132,3 +132,12 @@ def test_figures_of_a_history() -> None:
     found = figures(good())
     assert (found.jobs, found.attempts_max, found.connections_max) == (1, 2, 2)
     assert found.longest_pause_seconds == pytest.approx(0.2)  # the second connection is in between
+
+
+def test_a_pause_counts_that_a_loss_made_void_but_not_the_one_behind_the_end() -> None:
+    records = good()
+    end = records[-1]["t"]
+    records.append(record("restart", viewer="viewer-1", connection=2) | {"t": end + 5})
+    again = enumerate(connection(3, 0, EVENTS), 1)
+    records += [one | {"t": end + 5 + number * 0.01} for number, one in again]
+    assert figures(records).longest_pause_seconds == pytest.approx(0.2)

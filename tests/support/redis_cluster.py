@@ -25,6 +25,7 @@ PRIMARIES = 3
 SLOTS = 16384
 NODE_TIMEOUT_MS = 1500
 READY_SECONDS_MAX = 60.0
+HAND_OVER_SECONDS_MAX = 6.0  # a replica tries for five
 STEP_SECONDS = 0.02
 BUS = 10_000  # behind the port
 
@@ -173,8 +174,23 @@ class RedisCluster:
         until(lambda: len({_slots(server) for server in self.up}) == 1, "one view")
 
     def taken_over(self, replica: Server) -> None:
-        """Wait until it is a primary, and all that are up and well know it."""
+        """Wait until it is a primary."""
         until(lambda: replica.is_primary, f"server {replica.port} to take over")
+
+    def hand_over(self, replica: Server) -> None:
+        """Make its primary hand over to it. The answer to the command comes before it begins; and
+        who has just become a primary may not know its replica yet, which then waits in vain."""
+        asked_at = time.monotonic() - 2 * HAND_OVER_SECONDS_MAX
+
+        def has_taken_over() -> bool:
+            nonlocal asked_at
+            if time.monotonic() - asked_at > HAND_OVER_SECONDS_MAX and not replica.is_primary:
+                replica.ask("CLUSTER", "FAILOVER")
+                asked_at = time.monotonic()
+            return replica.is_primary
+
+        until(has_taken_over, f"server {replica.port} to be handed over to")
+        self.settled()
 
     def deafen(self, replica: Server) -> None:
         """Let a replica hear no more of its primary, which goes on."""

@@ -33,13 +33,13 @@ sentinel failover-timeout {service} 6000
 class WatchedPrimary:
     """Servers and sentinels have passwords of their own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, binary: Path | None = None) -> None:
         self.password, self.sentinel_password = secrets.token_hex(8), secrets.token_hex(8)
         self.servers = [
-            Server(folder / f"server-{number}", self.password, more="", binary=None)
+            Server(folder / f"server-{number}", self.password, more="", binary=binary)
             for number in range(2)
         ]
-        self._folder = folder
+        self._folder, self._binary = folder, binary or find_server()
         self._ports = [free_port() for _ in range(SENTINELS)]
         self._sentinels: list[Child] = []
 
@@ -72,6 +72,11 @@ class WatchedPrimary:
         """Have the sentinels make the replica the primary."""
         with redis.Redis(port=self._ports[0], password=self.sentinel_password) as sentinel:
             sentinel.execute_command("SENTINEL", "FAILOVER", SERVICE)
+
+    def is_deserted(self, server: Server) -> bool:
+        """Whether none but sentinels, replicas and who asks is connected to it."""
+        clients = server.ask("CLIENT", "LIST").decode().splitlines()
+        return sum("name=sentinel-" not in one and " flags=S " not in one for one in clients) == 1
 
     def settled(self) -> None:
         """Wait until one is the primary, and the other follows it, as sentinels see it too."""
@@ -119,7 +124,7 @@ class WatchedPrimary:
                 down_after_ms=DOWN_AFTER_MS,
             )
         )
-        command = (str(find_server()), str(config), "--sentinel")
+        command = (str(self._binary), str(config), "--sentinel")
         self._sentinels.append(Child(command, log=folder / "sentinel.log"))
         until(lambda: answers(port, self.sentinel_password), f"sentinel {port}")
 

@@ -59,7 +59,8 @@ def _go_on(servers: RedisCluster, source: Server, target: Server, slot: int) -> 
     for keys in _left(source, slot):
         _move(servers, source, target, keys)
         time.sleep(BETWEEN_SECONDS)
-    for server in (target, source, *(one for one in servers.up if one.is_primary)):
+    third = [one for one in servers.up if one.is_primary and one not in (source, target)]
+    for server in (target, source, *third):
         server.ask("CLUSTER", "SETSLOT", slot, "NODE", target.node_id)
     servers.settled()
 
