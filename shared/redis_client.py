@@ -3,9 +3,9 @@
 Every write goes through a script that may be sent twice, so retries are allowed: a lost reply costs
 a repeated call, never a repeated event.
 
-What a URL names (``redis_urls``) decides what is opened: one server's pool of connections; the same
-pool, whose connections ask the sentinels where to go; or a pool for each server of a cluster
-(``cluster_client``). Callers see no difference.
+What a URL names (``redis_urls``) decides what is opened: one server, by a connection that callers
+share (``joint_client``); the same, where connections ask the sentinels where to go; or a pool for
+each server of a cluster (``cluster_client``). Callers see no difference.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from redis.retry import Retry as BlockingRetry
 from shared.cluster_client import ClusterRedis
 from shared.cluster_nodes import ClusterNodes
 from shared.errors import LogUnavailable
+from shared.joint_client import JointRedis
 from shared.redis_urls import Address, RedisUrl, parse_redis_url
 from shared.renewed_pool import RenewedPool
 from shared.restarts import notice_failover, notice_restart
@@ -151,14 +152,23 @@ def connect(
     if named.kind == "sentinel":
         options = connection_options(patience) | _pool_options(connections_max, patience)
         options["redis_connect_func"] = notice_restart
-        return Redis.from_pool(pool_of_primary(named, options))
+        return _joint(pool_of_primary(named, options), patience)
     pool = BlockingConnectionPool.from_url(  # pyright: ignore[reportUnknownMemberType]
         url,
         **_pool_options(connections_max, patience),
         redis_connect_func=notice_restart,
         **connection_options(patience),
     )
-    return Redis.from_pool(pool)  # owns the pool: aclose() closes its connections
+    return _joint(pool, patience)
+
+
+def _joint(pool: BlockingConnectionPool, patience: Patience) -> JointRedis:
+    return JointRedis(
+        pool,
+        retries_max=patience.retries_max,
+        backoff=patience.backoff,
+        reply_seconds_max=patience.reply_seconds_max,
+    )
 
 
 def is_one_server(url: str) -> bool:
