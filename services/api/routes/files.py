@@ -73,7 +73,7 @@ class TakesFile(Operation):
         self.request_body = RequestBody({FORM_DATA: OpenAPIMediaType(form)}, required=True)
 
 
-def takes_form(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+async def takes_form(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
     """A guard. Raises UnsupportedMediaType."""
     if not _boundary(connection):
         raise UnsupportedMediaType("The body must be multipart/form-data, with its boundary.")

@@ -17,8 +17,8 @@ class UnsupportedMediaType(ClientException):
     status_code = 415
 
 
-def takes_json(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
-    """A guard. Raises UnsupportedMediaType for a body that says to be something else."""
+async def takes_json(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+    """A guard; a coroutine, for others are called in a thread. Raises UnsupportedMediaType for a body that says to be something else."""
     said = Message()
     said["content-type"] = connection.headers.get("content-type", "application/json")
     is_json = said.get_content_type() == "application/json"

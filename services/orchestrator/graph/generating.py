@@ -81,7 +81,8 @@ async def generate(state: GraphState, runtime: Runtime[Ports]) -> Asked:
     return {"completion": completion, "messages": messages, "chars": chars}
 
 
-def next_node(state: GraphState) -> Literal["use_tools", "end"]:
+async def next_node(state: GraphState) -> Literal["use_tools", "end"]:
+    """A coroutine, for the graph calls others in a thread."""
     return "use_tools" if state["completion"].tool_uses else "end"
 
 
