@@ -1,18 +1,16 @@
 """A listener's one connection to Redis: sharded pub/sub, subscriptions in line with a wanted set.
 
-    want, drop ──▶ writer ──▶ SSUBSCRIBE, SUNSUBSCRIBE ──▶ ┐
-                                                           Redis
-    confirmed, heard ◀────────────── reader ◀───────────── ┘
+    want, drop ──▶ SSUBSCRIBE, SUNSUBSCRIBE, those of a turn of the loop together ──▶ ┐
+                                                                                    Redis
+    confirmed, heard ◀─── called in the turn in which a publish comes in ◀─────────── ┘
 
-The connection is used as it is, without redis-py's PubSub: that makes a lost connection again by
-itself, in whichever task notices, and two tasks share this one. Here a loss ends both, and
-everything begins anew with every subscription.
+The connection speaks RESP3, in which publishes stand beside replies, so it can be pinged.
 
 Failures
     Connection lost, killed   Made again after RECONNECT_SECONDS. Every subscription is confirmed
                               again, which tells the listener that it may have missed something.
-    Peer silently gone        After LISTEN_SECONDS of silence it is pinged; as much again without
-                              a word, and the connection is lost.
+    Peer silently gone        It is pinged every PING_SECONDS; without an answer for as long, the
+                              connection is lost.
 
 A cluster has many servers, and a channel its slot: see ``cluster_channels``.
 """
@@ -23,20 +21,14 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Final, cast
 
-from shared.cancellation import end_tasks
-from shared.keys import PartitionKeys
+from shared.joint_connection import Command, JointConnection
 from shared.observability import get_logger
 from shared.redis_client import Redis, RedisError
 
-LISTEN_SECONDS: Final = 5.0
+PING_SECONDS: Final = 5.0
 RECONNECT_SECONDS: Final = 0.1
-STOP_SECONDS_MAX: Final = 1.0
 
 log = get_logger()
-
-
-class _Silent(RedisError):
-    """The other end no longer answers."""
 
 
 class Channels:
@@ -51,14 +43,9 @@ class Channels:
     ) -> None:
         self._redis = redis
         self._confirmed, self._heard = confirmed, heard
-        self._wanted: set[bytes] = self.always()
+        self._wanted: set[bytes] = set()
         self._changed: set[bytes] = set()
-        self._change = asyncio.Event()
-
-    @staticmethod
-    def always() -> set[bytes]:
-        """What is subscribed to whoever listens, so that the connection never leaves that mode."""
-        return {PartitionKeys(0).feeds.encode()}
+        self._joint: JointConnection | None = None
 
     def want(self, channel: bytes) -> None:
         self._wanted.add(channel)
@@ -77,66 +64,47 @@ class Channels:
                 log.warning("connection of channels lost", reason=str(error))
             await asyncio.sleep(RECONNECT_SECONDS)
 
-    def _mark(self, channel: bytes) -> None:
-        self._changed.add(channel)
-        self._change.set()
+    async def hold_connection(self) -> None:
+        """Until the connection is lost: raises RedisError."""
+        driver = cast("Any", self._redis.connection_pool).make_connection()
+        await driver.connect()
+        joint = JointConnection(driver, reply_seconds_max=PING_SECONDS, pushed=self._tell)
+        self._joint = joint
+        try:
+            self._changed.clear()
+            if self._wanted:
+                joint.tell(self.commands("SSUBSCRIBE", self._wanted))
+            while True:
+                await asyncio.wait({joint.closed}, timeout=PING_SECONDS)
+                await joint.ask([("PING",)])  # raises why the connection is closed
+        finally:
+            self._joint = None
+            await joint.aclose()
 
-    async def subscribe(self, connection: Any, channels: set[bytes]) -> None:
-        await connection.send_command("SSUBSCRIBE", *channels)
-
-    async def unsubscribe(self, connection: Any, channels: set[bytes]) -> None:
-        await connection.send_command("SUNSUBSCRIBE", *channels)
+    def commands(self, verb: str, channels: set[bytes]) -> list[Command]:
+        """What subscribes to channels, or ends that."""
+        return [(verb, *channels)]
 
     def dismissed(self, channel: bytes) -> None:
         """The server has ended a subscription: as asked."""
 
-    async def hold_connection(self) -> None:
-        """Until the connection is lost: raises RedisError."""
-        pool = cast("Any", self._redis.connection_pool)
-        connection = await pool.get_connection()
-        try:
-            self._changed.clear()
-            await self.subscribe(connection, set(self._wanted))
-            tasks = [
-                asyncio.create_task(self._write(connection), name="channels.write"),
-                asyncio.create_task(self._read(connection), name="channels.read"),
-            ]
-            try:
-                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                await end_tasks(tasks, seconds_max=STOP_SECONDS_MAX)
-            done.pop().result()  # raises why it ended
-        finally:
-            await connection.disconnect(nowait=True)
-            await pool.release(connection)
+    def _mark(self, channel: bytes) -> None:
+        if self._joint is None:
+            return  # whoever connects subscribes to all that is wanted
+        if not self._changed:
+            asyncio.get_running_loop().call_soon(self._say_changes)
+        self._changed.add(channel)
 
-    async def _write(self, connection: Any) -> None:
-        while True:
-            await self._change.wait()
-            self._change.clear()
-            changed, self._changed = self._changed, set()
-            if wanted := changed & self._wanted:
-                await self.subscribe(connection, wanted)
-            if unwanted := changed - self._wanted:
-                await self.unsubscribe(connection, unwanted)
+    def _say_changes(self) -> None:
+        changed, self._changed = self._changed, set()
+        if self._joint is None:
+            return
+        if wanted := changed & self._wanted:
+            self._joint.tell(self.commands("SSUBSCRIBE", wanted))
+        if unwanted := changed - self._wanted:
+            self._joint.tell(self.commands("SUNSUBSCRIBE", unwanted))
 
-    async def _read(self, connection: Any) -> None:
-        """Ends with an error only, and leaves it to the holder to close what the writer uses."""
-        pinged = False
-        while True:
-            message = await connection.read_response(
-                timeout=LISTEN_SECONDS, push_request=True, disconnect_on_error=False
-            )
-            if message is not None:
-                pinged = False
-                self._tell(message)
-            elif pinged:
-                raise _Silent(f"no word in {2 * LISTEN_SECONDS} s")
-            else:
-                pinged = True
-                await connection.send_command("PING")
-
-    def _tell(self, message: Any) -> None:
+    def _tell(self, message: list[Any]) -> None:
         match message:
             case [b"smessage", channel, payload]:
                 self._heard(channel, payload)
@@ -145,4 +113,4 @@ class Channels:
             case [b"sunsubscribe", channel, _]:
                 self.dismissed(channel)
             case _:
-                pass  # the answer to a ping
+                log.warning("a push that nobody asked for", kind=str(message[:1]))

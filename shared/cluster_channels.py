@@ -19,16 +19,18 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from redis.crc import key_slot
 
 from shared.cancellation import end_tasks
-from shared.channels import RECONNECT_SECONDS, STOP_SECONDS_MAX, Channels
+from shared.channels import RECONNECT_SECONDS, Channels
+from shared.joint_connection import Command
 from shared.observability import get_logger
 from shared.redis_client import ClusterRedis, Redis, RedisError
 
 CHANNELS_PER_COMMAND_MAX: Final = 1000
+STOP_SECONDS_MAX: Final = 1.0
 
 log = get_logger()
 
@@ -140,30 +142,22 @@ class _Link(Channels):
         self._dismissed = dismissed
         self.task = asyncio.create_task(self.hold_connection(), name="channels.link")
 
-    @staticmethod
-    def always() -> set[bytes]:
-        return set()
-
-    async def subscribe(self, connection: Any, channels: set[bytes]) -> None:
-        await _by_slot(connection, "SSUBSCRIBE", channels)
-
-    async def unsubscribe(self, connection: Any, channels: set[bytes]) -> None:
-        await _by_slot(connection, "SUNSUBSCRIBE", channels)
+    def commands(self, verb: str, channels: set[bytes]) -> list[Command]:
+        """One command may name channels of one slot only."""
+        slots: dict[int, list[bytes]] = defaultdict(list)
+        for channel in channels:
+            slots[key_slot(channel)].append(channel)
+        most = CHANNELS_PER_COMMAND_MAX
+        return [
+            (verb, *of_slot[at : at + most])
+            for of_slot in slots.values()
+            for at in range(0, len(of_slot), most)
+        ]
 
     def dismissed(self, channel: bytes) -> None:
         # To unsubscribe as well would be an error where the slot is gone, and cost all the others.
         self._wanted.discard(channel)
         self._dismissed(self, channel)
-
-
-async def _by_slot(connection: Any, command: str, channels: set[bytes]) -> None:
-    """One command may name channels of one slot only."""
-    slots: dict[int, list[bytes]] = defaultdict(list)
-    for channel in channels:
-        slots[key_slot(channel)].append(channel)
-    for of_slot in slots.values():
-        for at in range(0, len(of_slot), CHANNELS_PER_COMMAND_MAX):
-            await connection.send_command(command, *of_slot[at : at + CHANNELS_PER_COMMAND_MAX])
 
 
 def channels_of(redis: Redis, *, confirmed: Confirmed, heard: Heard) -> Channels | ClusterChannels:

@@ -81,18 +81,18 @@ class JointRedis(Redis):
         """
         failures = 0
         while True:
+            joint = self._joint
+            if joint is None or not joint.is_open:
+                joint = await self._opened()  # which tries again by itself
             try:
-                return await self._round(stack)
+                return await self._ask(joint, stack)
             except _PASSING:
                 failures += 1
                 if failures > self._retries_max:
                     raise
                 await asyncio.sleep(self._backoff.compute(failures))
 
-    async def _round(self, stack: Stack) -> Replies:
-        joint = self._joint
-        if joint is None or not joint.is_open:
-            joint = await self._opened()
+    async def _ask(self, joint: JointConnection, stack: Stack) -> Replies:
         replies = await joint.ask([args for args, _ in stack])
         for index, (args, options) in enumerate(stack):
             reply = replies[index]

@@ -7,6 +7,8 @@
 Redis answers in the order of the questions, so nothing but a queue of who waits is needed: no
 connection of its own for each caller, no task, and no round trip in front of another.
 
+What the server says unasked (publishes) goes to ``pushed`` at once, in the turn in which it came.
+
 Failures
     Connection lost    Everybody who waits gets ConnectionError; what was asked may have been done.
     Server silent      For reply_seconds_max while somebody waits: TimeoutError for all, and the
@@ -19,12 +21,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, cast
 
 import hiredis
 from redis._parsers import BaseParser
-from redis.exceptions import ConnectionError, InvalidResponse, TimeoutError
+from redis.exceptions import ConnectionError, InvalidResponse, RedisError, TimeoutError
 
 WAITING_MAX: Final = 16_384  # batches of commands
 LOOKS: Final = 4  # at a silent server, before it is given up
@@ -56,9 +58,16 @@ class _Batch:
 class JointConnection(asyncio.Protocol):
     """Takes a connected socket over from the driver, which has greeted the server on it."""
 
-    def __init__(self, driver: Any, *, reply_seconds_max: float) -> None:
+    def __init__(
+        self,
+        driver: Any,
+        *,
+        reply_seconds_max: float,
+        pushed: Callable[[list[Any]], None] = lambda _: None,
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._driver = driver  # closes the socket when nobody holds it
+        self._pushed = pushed
         self._transport = cast("asyncio.Transport", driver._writer.transport)
         self._reader = hiredis.Reader(
             protocolError=InvalidResponse,
@@ -68,6 +77,7 @@ class JointConnection(asyncio.Protocol):
         self._waiting: deque[_Batch] = deque()
         self._unsent: list[bytes] = []
         self._lost: Exception | None = None
+        self.closed: asyncio.Future[None] = self._loop.create_future()  # done when it is
         self._look_seconds = reply_seconds_max / LOOKS
         self._looking: asyncio.TimerHandle | None = None
         self._silent_looks = 0
@@ -85,21 +95,26 @@ class JointConnection(asyncio.Protocol):
         elif len(self._waiting) >= WAITING_MAX:
             replied.set_exception(ConnectionError(f"{WAITING_MAX} callers wait for replies"))
         else:
-            packed = [_packed(command) for command in commands]
-            if not self._unsent:
-                self._loop.call_soon(self._send)
-            self._unsent += packed
+            self.tell(commands)
             self._waiting.append(_Batch(len(commands), replied))
             if self._looking is None:
                 self._silent_looks = 0
                 self._looking = self._loop.call_later(self._look_seconds, self._look)
         return replied
 
+    def tell(self, commands: Sequence[Command]) -> None:
+        """Send what brings no reply, as subscriptions do."""
+        packed = [_packed(command) for command in commands]
+        if not self._unsent:
+            self._loop.call_soon(self._send)
+        self._unsent += packed
+
     def give_up(self, error: Exception) -> None:
         """Everybody who waits gets the error, and nobody can ask any more."""
         if self._lost is not None:
             return
         self._lost = error
+        self.closed.set_result(None)
         self._transport.abort()
         if self._looking is not None:
             self._looking.cancel()
@@ -120,10 +135,12 @@ class JointConnection(asyncio.Protocol):
         self._reader.feed(data)
         try:
             while (reply := self._reader.gets()) is not _NOT_YET:
-                if not isinstance(reply, hiredis.PushNotification):
+                if isinstance(reply, hiredis.PushNotification):
+                    self._pushed(reply)
+                else:
                     self._take(reply)
-        except (InvalidResponse, LookupError) as error:
-            self.give_up(ConnectionError(f"not understood: {error}"))
+        except RedisError as error:
+            self.give_up(ConnectionError(f"{type(error).__name__}: {error}"))
 
     def eof_received(self) -> None:
         self.give_up(ConnectionError("the server has closed the connection"))
@@ -132,6 +149,8 @@ class JointConnection(asyncio.Protocol):
         self.give_up(ConnectionError(f"the connection is lost: {exc}"))
 
     def _take(self, reply: Any) -> None:
+        if not self._waiting:
+            raise reply if isinstance(reply, RedisError) else InvalidResponse("nobody asked")
         batch = self._waiting[0]
         batch.replies.append(reply)
         if len(batch.replies) == batch.count:
@@ -140,7 +159,7 @@ class JointConnection(asyncio.Protocol):
                 batch.replied.set_result(batch.replies)
 
     def _send(self) -> None:
-        if self._unsent:
+        if self._unsent and self._lost is None:
             self._transport.write(b"".join(self._unsent))
             self._unsent.clear()
 

@@ -29,7 +29,6 @@ alone in its script.
 | {hw:p}:absent                | –      | nobody              | scripts in a cluster: a slot that is on the move misses it | – |
 | channel {hw:p}:thread:<id>   | shard channel | every append; gateways, with signals | gateways | – |
 | channel {hw:p}:cancels       | shard channel | cancel       | orchestrators         | – |
-| channel {hw:0}:feeds         | shard channel | nobody yet: keeps a listener's connection subscribed | gateways, orchestrators | – |
 
 A job's hash counts its attempts (`attempt`, the fence, which only rises) and beside them those that
 ended in a hand-over (`handovers`, written by release): the difference is what the limit is about.
@@ -84,10 +83,6 @@ class PartitionKeys:
     @property
     def recall(self) -> str:
         return f"{self.prefix}:recall"
-
-    @property
-    def feeds(self) -> str:
-        return f"{self.prefix}:feeds"
 
     @property
     def cancels(self) -> str:

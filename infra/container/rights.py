@@ -96,7 +96,7 @@ def _api() -> User:
             sessions_of_user("*"), sockets_of_user("*"),
         ),
         seen=(_anywhere(_FIRST.dead), _anywhere(_FIRST.recall)),
-        channels=(*_channels(), _anywhere(_FIRST.feeds)),
+        channels=_channels(),
     )  # fmt: skip
 
 
@@ -110,7 +110,7 @@ def _orchestrator() -> User:
         commands=(*OF_EVERY_SERVICE, *OF_A_GROUP, *OF_READERS, "ssubscribe", "sunsubscribe"),
         keys=(*_of_partitions(), _anywhere(_FIRST.dead)),
         seen=(_anywhere(_FIRST.recall),),
-        channels=(*_channels(), _anywhere(_FIRST.feeds)),
+        channels=_channels(),
     )  # fmt: skip
 
 

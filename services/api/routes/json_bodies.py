@@ -18,7 +18,7 @@ class UnsupportedMediaType(ClientException):
 
 
 async def takes_json(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
-    """A guard; a coroutine, for others are called in a thread. Raises UnsupportedMediaType for a body that says to be something else."""
+    """A guard (a coroutine: others are called in a thread). Raises UnsupportedMediaType."""
     said = Message()
     said["content-type"] = connection.headers.get("content-type", "application/json")
     is_json = said.get_content_type() == "application/json"

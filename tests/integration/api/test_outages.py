@@ -35,7 +35,7 @@ def quick() -> Generator[None]:
         patch.setattr(feed, "PING_SECONDS", 0.2)
         patch.setattr(feed, "SWEEP_SECONDS", 0.1)
         patch.setattr(follower, "RETRY_SECONDS", 0.1)
-        patch.setattr(channels, "LISTEN_SECONDS", 0.2)
+        patch.setattr(channels, "PING_SECONDS", 0.2)
         yield
 
 
