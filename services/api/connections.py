@@ -35,6 +35,7 @@ from typing import Any, Final, cast
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from services.api.answer_fields import FIELDS, NOT_KEPT
+from services.api.event_response import FAREWELL, Farewell
 from services.api.problems import PROBLEM_JSON, problem
 from shared.observability import get_logger
 
@@ -102,6 +103,7 @@ class ClientConnection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] -- as uvicorn's does
         super().connection_made(transport)
         self._patience = Patience(self.loop, transport, transport.abort)
+        self._farewell = Farewell()
         _watch_by_kernel(transport.get_extra_info("socket"))
         self._expect_request()
 
@@ -116,6 +118,7 @@ class ClientConnection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self._in_head, self._said_bytes, self._fields = True, 0, 0
         super().on_message_begin()
+        cast("Any", self.scope)["extensions"] = {FAREWELL: self._farewell}
         self._expect_request()
 
     def on_url(self, url: bytes) -> None:
@@ -185,6 +188,7 @@ class ClientConnection(HttpToolsProtocol):
         self._patience.end()
         self._stop_expecting()
         super().connection_lost(exc)
+        self._farewell.say()
 
     def _expect_request(self) -> None:
         if self._request_due is None:

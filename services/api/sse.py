@@ -13,8 +13,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from operator import attrgetter
 from typing import Final
 
-from litestar.response import Stream
-
+from services.api.event_response import EventResponse
 from services.api.feed import Feed
 from services.api.follower import Follower, Wanted
 from services.api.jobs import events_of
@@ -44,70 +43,95 @@ _POSITION: Final[Callable[[Record], int]] = attrgetter("position")
 
 
 async def event_stream(
-    body: AsyncGenerator[bytes], *, headers: dict[str, str] | None = None
-) -> Stream:
+    body: _Body | _Nothing, *, headers: dict[str, str] | None = None
+) -> EventResponse:
     """The body is begun here, or what it holds would stay held when nobody ever reads it."""
-    await anext(body)
-    return Stream(
-        body, media_type=MEDIA_TYPE, headers={**HEADERS, **(headers or {})}, status_code=200
-    )
+    await anext(body.frames)
+    fields = {**HEADERS, **(headers or {})}
+    return EventResponse(body.frames, body.leave, media_type=MEDIA_TYPE, headers=fields)
 
 
 def job_stream(
     feed: Feed, job: Job, *, after: int, viewer: Viewer, lease: Lease
-) -> AsyncGenerator[bytes]:
+) -> _Body | _Nothing:
     """The job's events behind a seq; ends after ``done``, or when the viewer's right does."""
     if job.is_over and after >= job.last_seq:
-        return _nothing(lease)
+        return _Nothing(lease)
     place, shown = job.first + after, events_of(job.job_id, after=after)
     following = feed.follow(job.thread_id, after=place, wanted=_or_leaving(shown))
-    return _stream(following, View("done", shown), _SEQ, viewer, lease)
+    return _Body(following, View("done", shown), _SEQ, viewer, lease)
 
 
 def asked_stream(
     listening: ExitStack, follower: Follower, job_id: str, first: int, viewer: Viewer, lease: Lease
-) -> AsyncGenerator[bytes]:
+) -> _Body:
     """The events of a job that was asked, at a position, while the follower listened."""
     shown = events_of(job_id, after=0)
     follower.begin(first, _or_leaving(shown))
     following = _kept(listening, follower)
-    return _stream(following, View("done", shown), _SEQ, viewer, lease)
+    return _Body(following, View("done", shown), _SEQ, viewer, lease)
 
 
-def thread_stream(
-    feed: Feed, thread: Thread, *, after: int, viewer: Viewer, lease: Lease
-) -> AsyncGenerator[bytes]:
+def thread_stream(feed: Feed, thread: Thread, *, after: int, viewer: Viewer, lease: Lease) -> _Body:
     """The thread's events behind a position; ends with the thread, or with the viewer's right."""
     following = feed.follow(thread.thread_id, after=after)
-    return _stream(following, WHOLE_THREAD, _POSITION, viewer, lease)
+    return _Body(following, WHOLE_THREAD, _POSITION, viewer, lease)
 
 
-async def _stream(
-    following: AbstractContextManager[Follower],
-    view: View,
-    cursor: Callable[[Record], int],
-    viewer: Viewer,
-    lease: Lease,
-) -> AsyncGenerator[bytes]:
-    with lease, following as follower:
-        viewing = Viewing(follower, view, viewer)
-        yield b""
-        with viewing.until_expiry():
-            while viewing.end is None:
-                records = await viewing.next()
-                if records:
-                    frames = b"".join([sse_frame(cursor(record), record) for record in records])
-                    del records  # the client may take its time
-                    yield frames
-                elif viewing.end is None:
-                    yield PING
-    if viewing.end in (End.AGAIN, End.EXPIRED):
-        yield reconnect_frame()
+class _Body:
+    """Frames of what is shown; begun, it holds the lease and the follower until it is closed."""
+
+    def __init__(
+        self,
+        following: AbstractContextManager[Follower],
+        view: View,
+        cursor: Callable[[Record], int],
+        viewer: Viewer,
+        lease: Lease,
+    ) -> None:
+        self._viewing: Viewing | None = None
+        self.frames = self._write(following, view, cursor, viewer, lease)
+
+    def leave(self) -> None:
+        if self._viewing is not None:
+            self._viewing.leave()
+
+    async def _write(
+        self,
+        following: AbstractContextManager[Follower],
+        view: View,
+        cursor: Callable[[Record], int],
+        viewer: Viewer,
+        lease: Lease,
+    ) -> AsyncGenerator[bytes]:
+        with lease, following as follower:
+            viewing = self._viewing = Viewing(follower, view, viewer)
+            yield b""
+            with viewing.until_expiry():
+                while viewing.end is None:
+                    records = await viewing.next()
+                    if records:
+                        frames = b"".join([sse_frame(cursor(record), record) for record in records])
+                        del records  # the client may take its time
+                        yield frames
+                    elif viewing.end is None:
+                        yield PING
+        if viewing.end in (End.AGAIN, End.EXPIRED):
+            yield reconnect_frame()
 
 
-async def _nothing(lease: Lease) -> AsyncGenerator[bytes]:
-    with lease:
-        yield b""
+class _Nothing:
+    """The frames of a job that is over, for who has seen all of it."""
+
+    def __init__(self, lease: Lease) -> None:
+        self.frames = self._write(lease)
+
+    def leave(self) -> None:
+        """It is over at once."""
+
+    async def _write(self, lease: Lease) -> AsyncGenerator[bytes]:
+        with lease:
+            yield b""
 
 
 def _or_leaving(shown: Wanted) -> Wanted:

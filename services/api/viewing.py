@@ -90,6 +90,10 @@ class Viewing:
                 return shown
         return []
 
+    def leave(self) -> None:
+        """The client is gone."""
+        self._follower.end()
+
     def _expire(self) -> None:
         self._expired = True
         self._follower.end()
