@@ -9,7 +9,7 @@ there is nothing yet.
 from __future__ import annotations
 
 from itertools import takewhile
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from shared.archive import Archive
 from shared.codec import Record
@@ -28,12 +28,17 @@ class Page(NamedTuple):
     more: bool  # whether more may be there already
 
 
+ARCHIVED_PER_HOT: Final = 2  # what Postgres reads in the time in which Redis is asked in vain
+
+
 class ThreadStream:
     def __init__(self, hot: HotState, archive: Archive) -> None:
         self._hot, self._archive = hot, archive
 
     async def behind(self, thread_id: str, place: int, *, count: int = READ_COUNT_MAX) -> Page:
-        """The records right behind a position, at most ``count``; none at the thread's end.
+        """The records right behind a position; none at the thread's end.
+
+        At most ``count`` from Redis, and ARCHIVED_PER_HOT times as many from the archive.
 
         Raises LogUnavailable, ArchiveUnavailable, HoleInStream, EventsGone.
         """
@@ -43,7 +48,8 @@ class ThreadStream:
         thread = await self._hot.thread(thread_id)
         if not records and thread is not None and thread.position <= place:
             return Page([], False)
-        archived = await self._archive.records(thread_id, after=place, count=count)
+        more = count * ARCHIVED_PER_HOT
+        archived = await self._archive.records(thread_id, after=place, count=more)
         if unbroken := _unbroken(archived, place):
             return Page(unbroken, True)
         # Neither had it: it came between the looks, or this is the end of an archived thread.
