@@ -27,7 +27,9 @@ from redis.exceptions import (
 
 from shared.joint_connection import JointConnection, Replies
 
-APART: Final = frozenset({"XRANGE", "XREVRANGE", "XREAD", "XREADGROUP", "XAUTOCLAIM", "MONITOR"})
+LATE: Final = ("BLPOP", "BRPOP", "BLMOVE", "WAIT", "XREAD", "XREADGROUP", "MONITOR")
+LONG: Final = ("XRANGE", "XREVRANGE", "XAUTOCLAIM")
+APART: Final = frozenset((*LATE, *LONG))
 
 _DEMOTED: Final = (ReadOnlyError, BusyLoadingError)
 _PASSING: Final = (ConnectionError, TimeoutError, *_DEMOTED)
