@@ -12,7 +12,7 @@ smuggles that byte in makes one column longer than the others, and the statement
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -32,11 +32,25 @@ class RefusedEvent(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    count: int
+    ids: Sequence[bytes]  # of the log
     columns: Mapping[str, str]  # parameters of the archive's statement
+    threads: Collection[str]
     read_model: Projection
     positions: Mapping[str, int]  # of each thread's last event that is not a token
     last: tuple[int, int]  # the highest log id: milliseconds, number
+
+    @property
+    def count(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Share:
+    """What one partition has for a round: a batch, and the life of Redis in which it was read."""
+
+    partition: int
+    batch: Batch
+    life: str
 
 
 def read_batch(entries: Sequence[Entry]) -> Batch:
@@ -54,7 +68,18 @@ def read_batch(entries: Sequence[Entry]) -> Batch:
         raise RefusedEvent("not UTF-8") from None
     except ValueError:
         raise RefusedEvent("position is not a number") from None
-    return Batch(len(entries), columns, read_model, positions, _log_id(entries[-1][0]))
+    threads = frozenset(columns["thread"].split(SEPARATOR.decode()))
+    ids = [entry_id for entry_id, _ in entries]
+    return Batch(ids, columns, threads, read_model, positions, _log_id(ids[-1]))
+
+
+def columns_of(batches: Sequence[Batch]) -> dict[str, str]:
+    """The columns of several batches as those of one."""
+    between = SEPARATOR.decode()
+    return {
+        name: between.join([batch.columns[name] for batch in batches])
+        for name in batches[0].columns
+    }
 
 
 def _read_model(entries: Sequence[Entry]) -> tuple[Projection, dict[str, int]]:

@@ -10,7 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.persister import app
-from services.persister.consumer import PAUSE_SECONDS
+from services.persister.rounds import REST_SECONDS
 from shared.events import ThreadDeleted, ThreadUpdated
 from shared.keys import PERSISTERS, PartitionKeys
 from shared.redis_client import Redis
@@ -180,7 +180,7 @@ async def test_a_trickle_is_gathered(
     transactions = text("SELECT count(DISTINCT xmin::text) FROM events")
     async with engine.connect() as connection:
         count = await connection.scalar(transactions)
-    assert count <= seconds / PAUSE_SECONDS + 3, "one before, one after, one cut off"
+    assert count <= seconds / REST_SECONDS + 3, "one before, one after, one cut off"
     await assert_archived(writer, engine)
 
 
