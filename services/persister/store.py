@@ -23,10 +23,10 @@ from collections import Counter
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Final
 
 import psycopg
+from pydantic_core import to_json
 from sqlalchemy import Row, Table, TextClause, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -198,10 +198,8 @@ def _finished_jobs(rows: Sequence[Row[Any]]) -> dict[str, list[str]]:
 
 
 def _json(rows: Sequence[projection.Row]) -> str:
-    try:
-        return json.dumps(rows, default=datetime.isoformat, allow_nan=False)
-    except ValueError:
-        raise RefusedEvent("a number that JSON does not have") from None
+    """A number that JSON does not have is written so that Postgres refuses it."""
+    return to_json(rows, inf_nan_mode="constants").decode()
 
 
 class _Conflict(Exception):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from shared.keys import PERSISTERS, PartitionKeys
 from shared.redis_client import Redis
 from shared.settings import Settings
 from shared.times import utc_now
+from tests.integration.persister.dividing import look
 from tests.integration.persister.observing import assert_archived, expiring, pending
 from tests.integration.persister.running import (
     LEASE_SECONDS,
@@ -155,6 +157,7 @@ async def test_abandoned_entries_are_taken_over_in_one_batch(
     writer: Writer, settings: Settings, engine: AsyncEngine
 ) -> None:
     command = await writer.chat(["x"] * 300)
+    await look(engine, round(time.time() * 1000))  # a part that is made later takes rows along
     assert await deliver_to_the_dead(writer.redis) == 304
     async with running(settings):
         await eventually(lambda: is_consumed(writer.redis))
