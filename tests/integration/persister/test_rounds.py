@@ -142,7 +142,7 @@ async def test_a_round_that_was_committed_and_not_acknowledged_may_come_again(
     entries = await deliver(writer.redis)
     batches = {partition: read_batch(each) for partition, each in entries.items()}
     await Store(engine).commit_round([Share(p, batch, LIFE) for p, batch in batches.items()])
-    assert len(await pending(writer.redis)) == sum(map(len, entries.values()))
+    assert await pending(writer.redis)
     await chats(writer)
     more = await deliver(writer.redis)
     both = {partition: [*entries[partition], *more[partition]] for partition in entries}
