@@ -121,7 +121,7 @@ class ArchiveRound:
                 self.archive_answers = False
                 partitions = [share.partition for share in shares]
                 log.warning(
-                    "round waits", partitions=partitions, reason=str(error), seconds=round(pause, 1)
+                    "batch waits", partitions=partitions, reason=str(error), seconds=round(pause, 1)
                 )
                 if await happens(self._draining, within=pause):
                     raise Draining() from error
