@@ -81,6 +81,12 @@ class Projection:
         for table, row in _rows(thread_id, position, event):
             self._fold(table, _storable(row))
 
+    def include(self, other: Projection) -> None:
+        """Fold in what another one was told."""
+        for table, rows in other.rows.items():
+            for row in rows.values():
+                self._fold(table, row)
+
     def advance(self, progress: Progress) -> None:
         """Fold in how far a stream has come."""
         thread: Row = {"thread_id": progress.thread_id, "position": progress.position}

@@ -9,6 +9,7 @@ from typing import Final, Protocol
 from faststream.redis import RedisBroker
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from services.persister.archive_round import ArchiveRound
 from services.persister.consumer import Consumer, Lease
 from services.persister.file_sweep import ORPHAN_AGE, FileSweep
 from services.persister.keep_archive import KeepArchive, Keeping
@@ -54,13 +55,13 @@ class Persister:
         engine: AsyncEngine,
         partitions: int,
         consumer: Consumer,
-        project: ProjectEvents,
+        archive: ArchiveRound,
         retention: Retention,
         watchers: Mapping[str, Watcher],
         draining: asyncio.Event,
     ) -> None:
         self._redis, self._engine, self._partitions = redis, engine, partitions
-        self._consumer, self._project, self._retention = consumer, project, retention
+        self._consumer, self._archive, self._retention = consumer, archive, retention
         self._watchers, self._draining = watchers, draining
         self._background: list[asyncio.Task[None]] = []
 
@@ -79,9 +80,9 @@ class Persister:
         ]
 
     async def is_ready(self) -> bool:
-        if not (self._background and self._consumer.is_running and self._project.archive_answers):
+        if not (self._background and self._consumer.is_running and self._archive.archive_answers):
             return False
-        redis, postgres = await asyncio.gather(takes_writes(self._redis), self._project.check())
+        redis, postgres = await asyncio.gather(takes_writes(self._redis), self._archive.check())
         return redis and postgres
 
     async def failed(self) -> str:
@@ -126,7 +127,7 @@ class Persister:
     async def _ping_when_idle(self) -> None:
         """A persister without events to archive would not notice that Postgres is back."""
         while not await happens(self._draining, within=PING_EVERY_SECONDS):
-            await self._project.check()
+            await self._archive.check()
 
 
 def assemble(
@@ -139,9 +140,8 @@ def assemble(
     store, hot = FileStore(settings.files_location), HotState(redis, settings.partitions)
     files = FileSweep(store, hot, Archive(engine), orphan_age=ORPHAN_AGE)
     letters = DeadLetters(redis)
-    project = ProjectEvents(
-        Store(engine), retention, letters, continuity, draining, archived=files.note
-    )
+    archive = ArchiveRound(Store(engine), redis, retention, draining, archived=files.note)
+    project = ProjectEvents(archive, letters, continuity)
     keeping = Keeping(settings.archive_period_days, settings.archive_days)
     lease = Lease(settings.consumer_name, settings.lease_seconds, settings.heartbeat_seconds)
     consumer = Consumer(broker, redis, project, partitions=settings.partitions, lease=lease)
@@ -150,7 +150,7 @@ def assemble(
         engine=engine,
         partitions=settings.partitions,
         consumer=consumer,
-        project=project,
+        archive=archive,
         retention=retention,
         watchers={
             "restore": Restore(engine, redis, settings.partitions, retention),

@@ -1,15 +1,15 @@
 """The log, as FastStream consumes it: per partition a reader and a reclaimer.
 
     {hw:p}:log ── XREADGROUP > ──▶ reader ────┐
-               └─ XAUTOCLAIM ────▶ reclaimer ─┴─▶ ProjectEvents ─▶ XACK ─▶ log may be trimmed
+               └─ XAUTOCLAIM ────▶ reclaimer ─┴─▶ ProjectEvents, XACK ─▶ log may be trimmed
 
 A batch is held under a lease, as a job is: while it is worked on, its entries are claimed again
 every heartbeat, so that nobody takes them over merely because Postgres is slow or away. Entries
-whose holder has died are idle for the length of a lease, and then the reclaimer's: FastStream hands
-it one, and it takes the ones behind along.
+whose holder has died are idle for the length of a lease, and then the reclaimer's.
 
-A batch that was not full is followed by a short pause. A trickle of tokens then makes one
-transaction every PAUSE_SECONDS, not one per token; under load batches are full and nothing waits.
+A batch that was not full is followed by a short rest, which all readers take at the same time. A
+trickle of tokens then makes one transaction every so often, not one per token or per partition
+(``rounds``); under load batches are full and nothing waits.
 
 Failures
     Batch not archived    It is not acknowledged and comes again, here or elsewhere. Who cannot
@@ -53,7 +53,6 @@ from shared.redis_client import Redis, broker_options, translate
 BATCH_ENTRIES_MAX: Final = 1000
 READ_BLOCK_MS: Final = 1000  # well below the socket's timeout
 RECLAIM_POLL_MS: Final = 500
-PAUSE_SECONDS: Final = 0.05
 WATCH_SECONDS: Final = 0.5
 STOPPED_LOOKS: Final = 2
 HELD_LEASES_MAX: Final = 3  # then others may try what cannot be archived here
@@ -161,15 +160,18 @@ class Consumer:
         handle: Callable[[int, Message], Awaitable[None]],
         **source: Any,
     ) -> None:
-        stream = StreamSub(
+        stream = _Stream(
             PartitionKeys(partition).log,
             group=PERSISTERS,
             consumer=self._lease.consumer,
             batch=True,
             **source,
         )
-        subscriber = self._broker.subscriber(
-            stream=stream, parser=self._parse, decoder=_keep, ack_policy=AckPolicy.MANUAL
+        subscriber = cast(
+            "StreamBatchSubscriber",
+            self._broker.subscriber(
+                stream=stream, parser=self._parse, decoder=_keep, ack_policy=AckPolicy.MANUAL
+            ),
         )
 
         async def take(message: Message) -> None:
@@ -184,24 +186,12 @@ class Consumer:
     async def _read(self, partition: int, message: Message) -> None:
         await self._archive(partition, message)
         if len(message.raw_message["message_ids"]) < BATCH_ENTRIES_MAX:
-            await asyncio.sleep(PAUSE_SECONDS)
+            await self._project.rest()
 
     async def _reclaim(self, partition: int, message: Message) -> None:
-        """Archive what FastStream claimed, one entry, and what lies idle behind it."""
-        ids, entries = message.raw_message["message_ids"], message.raw_message["data"]
-        with translate(), group_may_be_gone():
-            reply: Any = await self._redis.xautoclaim(
-                message.raw_message["channel"],
-                PERSISTERS,
-                self._lease.consumer,
-                min_idle_time=self._lease.idle_ms,
-                start_id=ids[0],
-                count=BATCH_ENTRIES_MAX - 1,
-            )
-            for entry_id, fields in reply[1]:
-                ids.append(entry_id)
-                entries.append(fields)
-        log.info("batch taken over", partition=partition, count=len(ids))
+        log.info(
+            "batch taken over", partition=partition, count=len(message.raw_message["message_ids"])
+        )
         await self._archive(partition, message)
 
     async def _archive(self, partition: int, message: Message) -> None:
@@ -209,8 +199,6 @@ class Consumer:
         async with self._held(message.raw_message["channel"], ids):
             entries = list(zip(ids, message.raw_message["data"], strict=True))
             await self._project(partition, entries, life_of_batch())
-            with translate():
-                await message.ack()
         self.trimmable.add(partition)
 
     @asynccontextmanager
@@ -247,9 +235,17 @@ class Consumer:
             body=b"",
             message_id=last,
             correlation_id=last,
-            consumer=cast("Any", self._redis),  # acknowledges
+            consumer=cast("Any", self._redis),
             group=PERSISTERS,
         )
+
+
+class _Stream(StreamSub):
+    """FastStream asks for its prefix at every read, and would be given a deep copy."""
+
+    def add_prefix(self, prefix: str) -> StreamSub:
+        assert not prefix
+        return self
 
 
 async def _keep(message: Message, _original: Any) -> Message:

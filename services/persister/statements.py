@@ -1,4 +1,4 @@
-"""The persister's SQL: one statement per table and batch.
+"""The persister's SQL: one statement per table and round.
 
 The upserts are generated from the rules that stand beside the columns (``shared.read_model``), so
 that Postgres merges a row exactly as ``shared.projection`` folds one. Rows are written in the order
@@ -63,9 +63,13 @@ SELECT EXISTS (
 )
 """)
 
+# Gives the partitions that still live the life of their batch: `rows` has one of each.
 CHECKPOINT = text("""
 INSERT INTO checkpoints AS known (partition, log_ms, log_n, event_count, updated_at)
-VALUES (:partition, :log_ms, :log_n, :added, now())
+SELECT partition, log_ms, log_n, added, now()
+FROM json_to_recordset(CAST(:rows AS json))
+  AS said (partition smallint, log_ms bigint, log_n bigint, added bigint)
+ORDER BY partition
 ON CONFLICT (partition) DO UPDATE SET
   log_ms = greatest(known.log_ms, excluded.log_ms),
   log_n = CASE
@@ -75,7 +79,7 @@ ON CONFLICT (partition) DO UPDATE SET
   END,
   event_count = known.event_count + excluded.event_count,
   updated_at = excluded.updated_at
-WHERE known.life IS NULL OR known.life = :life
+WHERE known.life IS NULL OR known.life = CAST(:lives AS json) ->> CAST(known.partition AS text)
 RETURNING partition
 """)
 

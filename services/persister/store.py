@@ -1,6 +1,6 @@
-"""A batch into Postgres: one transaction, all or nothing, harmless when repeated.
+"""A round of batches into Postgres: one transaction, all or nothing, harmless when repeated.
 
-    archive ──▶ new rows per stream ──▶ threads, messages, jobs, … ──▶ checkpoint ──▶ commit
+    archive ──▶ new rows per stream ──▶ threads, messages, jobs, … ──▶ checkpoints ──▶ commit
       │ ON CONFLICT DO NOTHING              │ merged, never overwritten
 
 Failures
@@ -19,19 +19,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Final
 
 import psycopg
+from pydantic_core import to_json
 from sqlalchemy import Row, Table, TextClause, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from services.persister.batch import Batch, RefusedEvent
+from services.persister.batch import Batch, RefusedEvent, Share, columns_of
 from services.persister.statements import ARCHIVE, CHECKPOINT, DISPLACED, upsert
 from shared import projection
 from shared.errors import ArchiveUnavailable, HeadwaterError
@@ -60,7 +61,7 @@ REFUSING_DATA: Final = (
 UPSERTS: Final[dict[Table, TextClause]] = {  # in the order every transaction takes their locks
     threads: upsert(threads, returning=["thread_id", "position", "event_count"]),
     messages: upsert(messages, returning=["message_id"]),
-    jobs: upsert(jobs, returning=["job_id", "status", "last_seq", "event_count"]),
+    jobs: upsert(jobs, returning=["job_id", "thread_id", "status", "last_seq", "event_count"]),
     participants: upsert(participants, returning=["participant_id"]),
     summaries: upsert(summaries, returning=["thread_id"]),
     files: upsert(files, returning=["file_id"]),
@@ -86,13 +87,21 @@ class Store:
         self._engine = engine
 
     async def commit(self, partition: int, batch: Batch, life: str) -> Archived:
-        """Archive and project a batch that was read in that life of Redis.
+        """Archive and project a batch that was read in that life of Redis. As a round of its own.
 
         Raises RefusedEvent, StaleBatch, ArchiveUnavailable.
         """
+        [archived] = await self.commit_round([Share(partition, batch, life)])
+        return archived
+
+    async def commit_round(self, shares: Sequence[Share]) -> list[Archived]:
+        """Archive and project batches of several partitions, in order of the partitions.
+
+        Raises the same. A reason that is of one batch keeps all from being committed.
+        """
         for _ in range(CONFLICT_TRIES_MAX):
             try:
-                return await self._commit(partition, batch, life)
+                return await self._commit(shares)
             except _Conflict:
                 continue
         raise ArchiveUnavailable(f"Postgres: {CONFLICT_TRIES_MAX} conflicts in a row")
@@ -105,19 +114,29 @@ class Store:
         if read_only == "on":
             raise ArchiveUnavailable("Postgres is unavailable: it is read-only")
 
-    async def _commit(self, partition: int, batch: Batch, life: str) -> Archived:
+    async def _commit(self, shares: Sequence[Share]) -> list[Archived]:
+        columns = columns_of([share.batch for share in shares])
+        read_model = Projection()
+        for share in shares:
+            read_model.include(share.batch.read_model)
         with _translated():
             async with asyncio.timeout(TRANSACTION_SECONDS_MAX), self._engine.begin() as connection:
-                streams = await _archive(connection, batch)
-                added = sum(stream.added for stream in streams)
-                if added < batch.count and await connection.scalar(DISPLACED, batch.columns):
+                streams = await _archive(connection, columns)
+                added = _added(shares, streams)
+                missing = sum(share.batch.count for share in shares) - sum(added)
+                if missing and await connection.scalar(DISPLACED, columns):
                     raise RefusedEvent("another event has its place in the archive")
-                merged = await apply(connection, batch.read_model, streams)
-                log_ms, log_n = batch.last
-                at = {"partition": partition, "log_ms": log_ms, "log_n": log_n, "added": added}
-                if await connection.scalar(CHECKPOINT, {**at, "life": life}) is None:
-                    raise StaleBatch(f"read in an earlier life of Redis: {life}")
-        return Archived(added, _whole_threads(merged[threads]), _finished_jobs(merged[jobs]))
+                merged = await apply(connection, read_model, streams)
+                await _checkpoint(connection, shares, added)
+        whole, finished = _whole_threads(merged[threads]), _finished_jobs(merged[jobs])
+        return [
+            Archived(
+                count,
+                {name: whole[name] for name in share.batch.threads if name in whole},
+                [job for name in share.batch.threads for job in finished.get(name, ())],
+            )
+            for share, count in zip(shares, added, strict=True)
+        ]
 
 
 async def apply(
@@ -138,28 +157,49 @@ async def apply(
     return merged
 
 
-async def _archive(connection: AsyncConnection, batch: Batch) -> list[Progress]:
-    result = await connection.execute(ARCHIVE, batch.columns)
+async def _archive(connection: AsyncConnection, columns: Mapping[str, str]) -> list[Progress]:
+    result = await connection.execute(ARCHIVE, columns)
     return [Progress(*row) for row in result.all()]
+
+
+def _added(shares: Sequence[Share], streams: Iterable[Progress]) -> list[int]:
+    """How many events of each share are new."""
+    of_thread = Counter[str]()
+    for stream in streams:
+        of_thread[stream.thread_id] += stream.added
+    return [sum(of_thread.pop(name, 0) for name in share.batch.threads) for share in shares]
+
+
+async def _checkpoint(
+    connection: AsyncConnection, shares: Sequence[Share], added: Sequence[int]
+) -> None:
+    rows = [
+        {"partition": share.partition, "log_ms": log_ms, "log_n": log_n, "added": count}
+        for share, count in zip(shares, added, strict=True)
+        for log_ms, log_n in (share.batch.last,)
+    ]
+    lives = {share.partition: share.life for share in shares}
+    said = {"rows": json.dumps(rows), "lives": json.dumps(lives)}
+    if len((await connection.execute(CHECKPOINT, said)).all()) < len(shares):
+        raise StaleBatch(f"read in an earlier life of Redis: {', '.join({*lives.values()})}")
 
 
 def _whole_threads(rows: Sequence[Row[Any]]) -> dict[str, int]:
     return {row.thread_id: row.position for row in rows if row.event_count == row.position}
 
 
-def _finished_jobs(rows: Sequence[Row[Any]]) -> list[str]:
-    return [
-        row.job_id
-        for row in rows
-        if row.status in FINAL_STATUSES and row.event_count == row.last_seq
-    ]
+def _finished_jobs(rows: Sequence[Row[Any]]) -> dict[str, list[str]]:
+    """Those that are archived whole, by thread."""
+    finished: dict[str, list[str]] = {}
+    for row in rows:
+        if row.status in FINAL_STATUSES and row.event_count == row.last_seq:
+            finished.setdefault(row.thread_id, []).append(row.job_id)
+    return finished
 
 
 def _json(rows: Sequence[projection.Row]) -> str:
-    try:
-        return json.dumps(rows, default=datetime.isoformat, allow_nan=False)
-    except ValueError:
-        raise RefusedEvent("a number that JSON does not have") from None
+    """A number that JSON does not have is written so that Postgres refuses it."""
+    return to_json(rows, inf_nan_mode="constants").decode()
 
 
 class _Conflict(Exception):

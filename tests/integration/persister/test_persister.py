@@ -10,7 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.persister import app
-from services.persister.consumer import PAUSE_SECONDS
+from services.persister.rounds import REST_SECONDS
 from shared.events import ThreadDeleted, ThreadUpdated
 from shared.keys import PERSISTERS, PartitionKeys
 from shared.redis_client import Redis
@@ -156,6 +156,7 @@ async def test_abandoned_entries_are_taken_over_in_one_batch(
     writer: Writer, settings: Settings, engine: AsyncEngine
 ) -> None:
     command = await writer.chat(["x"] * 300)
+    await look(engine)  # a part that is made later takes rows along
     assert await deliver_to_the_dead(writer.redis) == 304
     await look(engine)  # making a period moves what is in it
     async with running(settings):
@@ -182,7 +183,7 @@ async def test_a_trickle_is_gathered(
     transactions = text("SELECT count(DISTINCT xmin::text) FROM events")
     async with engine.connect() as connection:
         count = await connection.scalar(transactions)
-    assert count <= seconds / PAUSE_SECONDS + 3, "one before, one after, one cut off"
+    assert count <= seconds / REST_SECONDS + 3, "one before, one after, one cut off"
     await assert_archived(writer, engine)
 
 

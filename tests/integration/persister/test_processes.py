@@ -142,9 +142,11 @@ async def test_a_server_that_is_away_ends_it_with_an_error(
 
 
 async def _blocked(engine: AsyncEngine) -> bool:
-    query = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+    """Whether a round waits at the table of jobs."""
+    query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    query += " AND query LIKE '%INSERT INTO jobs%' AND query NOT LIKE '%pg_stat_activity%'"
     async with engine.connect() as connection:
-        return bool(await connection.scalar(query))
+        return bool(await connection.scalar(text(query)))
 
 
 async def _count(engine: AsyncEngine, count: int) -> bool:

@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from services.persister.archive_round import ArchiveRound
 from services.persister.batch import Entry, read_batch
 from services.persister.project_events import ProjectEvents
 from services.persister.store import Store
@@ -31,9 +32,8 @@ READ_MAX = 10_000
 
 def use_case(engine: AsyncEngine, redis: Redis) -> ProjectEvents:
     retention = Retention(redis, idle_ttl_seconds=TTL_SECONDS)
-    return ProjectEvents(
-        Store(engine), retention, DeadLetters(redis), Continuity(redis, PARTITIONS), asyncio.Event()
-    )
+    archive = ArchiveRound(Store(engine), redis, retention, asyncio.Event())
+    return ProjectEvents(archive, DeadLetters(redis), Continuity(redis, PARTITIONS))
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -132,7 +133,8 @@ async def test_the_snapshot_has_what_was_about_to_be_committed(
     await archive_now(writer, engine)
     await note(engine, "earlier")
     partition = writer.keys(command.thread_id).partition
-    values = {"partition": partition, "log_ms": 1, "log_n": 0, "added": 0, "life": "earlier"}
+    row = {"partition": partition, "log_ms": 1, "log_n": 0, "added": 0}
+    values = {"rows": json.dumps([row]), "lives": json.dumps({partition: "earlier"})}
     await writer.redis.flushall()
     async with engine.connect() as batch:
         await batch.execute(CHECKPOINT, values)
