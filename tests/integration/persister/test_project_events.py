@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncGenerator, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -14,11 +15,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.persister.archive_round import ArchiveRound
 from services.persister.batch import Entry, read_batch
+from services.persister.periods import known_parts, make_period, missing_periods
 from services.persister.project_events import ProjectEvents
 from services.persister.store import Store
 from shared.continuity import Continuity
 from shared.dead_letters import DeadLetters
 from shared.errors import LogUnavailable
+from shared.ids import new_job_id
 from shared.keys import PERSISTERS
 from shared.redis_client import Redis, connect
 from shared.retention import Retention
@@ -56,7 +59,7 @@ async def read(writer: Writer, thread_id: str) -> list[Entry]:
     return reply[0][1]
 
 
-def thread_entries(*data: bytes, kind: str = "token") -> list[Entry]:
+def thread_entries(*data: bytes, kind: str = "token") -> list[tuple[bytes, dict[bytes, bytes]]]:
     """Entries of one job whose data are as given."""
     return [
         (
@@ -292,7 +295,22 @@ async def _until_blocked(engine: AsyncEngine) -> None:
             await connection.rollback()
 
 
-def _renamed(entries: Sequence[Entry], thread_id: str) -> list[Entry]:
+async def test_a_part_that_is_made_meanwhile_costs_no_event(engine: AsyncEngine) -> None:
+    """Postgres has chosen an event's part, waits for its lock, and then finds it does not fit."""
+    job_id = new_job_id(0).encode()
+    [(entry_id, fields)] = thread_entries(b"{}")
+    batch = read_batch([(entry_id, {**fields, b"j": job_id})])
+    async with engine.connect() as maker:
+        known = await known_parts(maker)
+        [period, *_] = missing_periods(known, now_ms=round(time.time() * 1000), days=30)
+        await make_period(maker, period)
+        commit = asyncio.create_task(Store(engine).commit(0, batch, LIFE))
+        await _until_blocked(engine)
+        await maker.commit()
+    assert (await commit).threads == {"t": 1}
+
+
+def _renamed(entries: Sequence[tuple[bytes, dict[bytes, bytes]]], thread_id: str) -> list[Entry]:
     job_id = f"job_{thread_id}".encode()
     return [
         (entry_id, {**fields, b"h": thread_id.encode(), b"j": job_id})
