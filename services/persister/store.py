@@ -51,7 +51,11 @@ from shared.states import FINAL_STATUSES
 TRANSACTION_SECONDS_MAX: Final = 20.0
 PING_SECONDS_MAX: Final = 2.0
 CONFLICT_TRIES_MAX: Final = 5
-CONFLICTS: Final = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
+CONFLICTS: Final = (
+    psycopg.errors.SerializationFailure,
+    psycopg.errors.DeadlockDetected,
+    psycopg.errors.CheckViolation,  # the archive's parts have changed while it waited for one
+)
 REFUSING_DATA: Final = (
     psycopg.DataError,  # also the driver's own, for a text with a NUL
     psycopg.IntegrityError,

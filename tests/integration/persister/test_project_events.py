@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -56,7 +56,7 @@ async def read(writer: Writer, thread_id: str) -> list[Entry]:
     return reply[0][1]
 
 
-def thread_entries(*data: bytes, kind: str = "token") -> list[Entry]:
+def thread_entries(*data: bytes, kind: str = "token") -> list[tuple[bytes, dict[bytes, bytes]]]:
     """Entries of one job whose data are as given."""
     return [
         (
@@ -266,35 +266,3 @@ async def test_a_wholly_poisoned_batch_is_given_up(
     await project(keys.partition, await read(writer, thread_id), LIFE)
     assert await writer.redis.xlen(keys.dead) == 9
     assert await archive(engine) == {}
-
-
-async def test_transactions_that_meet_in_a_circle_are_tried_again(engine: AsyncEngine) -> None:
-    """Rows are locked in order, so a circle takes an outsider; here it is this test."""
-    store, first = Store(engine), thread_entries(b"{}")
-    for thread in ("a", "b"):
-        await store.commit(0, read_batch(_renamed(first, thread)), LIFE)
-    again = read_batch([*_renamed(thread_entries(b"{}", b"{}"), "a"), *_renamed(first, "b")])
-    update = text("UPDATE threads SET agent = agent WHERE thread_id = :thread")
-    async with engine.connect() as outsider:
-        await outsider.execute(text("SET LOCAL deadlock_timeout = '10s'"))  # the other gives way
-        await outsider.execute(update, {"thread": "b"})
-        commit = asyncio.create_task(store.commit(0, again, LIFE))
-        await _until_blocked(engine)
-        await outsider.execute(update, {"thread": "a"})
-        await outsider.commit()
-    assert (await commit).threads == {"a": 2, "b": 1}
-
-
-async def _until_blocked(engine: AsyncEngine) -> None:
-    waiting = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
-    async with asyncio.timeout(10), engine.connect() as connection:
-        while not await connection.scalar(waiting):
-            await connection.rollback()
-
-
-def _renamed(entries: Sequence[Entry], thread_id: str) -> list[Entry]:
-    job_id = f"job_{thread_id}".encode()
-    return [
-        (entry_id, {**fields, b"h": thread_id.encode(), b"j": job_id})
-        for entry_id, fields in entries
-    ]
