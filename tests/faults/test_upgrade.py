@@ -23,7 +23,7 @@ from services.persister.schema import newest_revision
 from tests.faults.arena import Arena, Options, Row
 from tests.faults.former import ROOT, Versions, former_version, unpack
 
-pytestmark = pytest.mark.upgrade
+pytestmark = [pytest.mark.upgrade, pytest.mark.timeout(600)]  # every part starts several times
 
 COMMAND_SECONDS_MAX = 120
 
