@@ -1,4 +1,4 @@
-"""Transactions that meet others: rows that are locked in a circle, parts that are made meanwhile."""
+"""Transactions that meet others: rows locked in a circle, parts that are made meanwhile."""
 
 from __future__ import annotations
 
