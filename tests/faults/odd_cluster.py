@@ -106,7 +106,10 @@ def odd_cluster(plan: Plan, folder: Path) -> Generator[OddCluster]:
         llm_base_url=model.url,
         launcher="tests.faults.launcher",
         env={**plan.env, **ENV, "HEADWATER_AGENTS_FILE": str(folder / "agents.json")},
-        env_of={name: {"FAULTS_CLOCK": str(clocks / name)} for name in plan.service_names},
+        env_of={
+            "migrate": {"FAULTS_PATCH": ""},
+            **{name: {"FAULTS_CLOCK": str(clocks / name)} for name in plan.service_names},
+        },
         redis_server=_with_a_clock(plan.redis_server or find_server(), folder, clocks / "valkey"),
     )
     try:

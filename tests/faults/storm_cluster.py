@@ -67,7 +67,10 @@ def storm_cluster(plan: Plan, folder: Path) -> Generator[StormCluster]:
         plan,
         launcher="tests.faults.launcher",
         env={**plan.env, **ENV, "HEADWATER_AGENTS_FILE": str(agents)},
-        env_of={name: {"FAULTS_CLOCK": str(clocks / name)} for name in SERVICES},
+        env_of={
+            "migrate": {"FAULTS_PATCH": ""},
+            **{name: {"FAULTS_CLOCK": str(clocks / name)} for name in SERVICES},
+        },
     )
     with networked(own, folder, LINKS) as network:
         yield StormCluster(network, clocks)
