@@ -70,7 +70,7 @@ def networked(plan: Plan, folder: Path, links: Sequence[Link] = LINKS) -> Genera
     save_identity(folder, identity)
     speakers = {speaker for speaker, _ in links}
     with _loop() as call, _proxies(call, links, ports) as proxies:
-        env_of = {name: {**plan.env_of.get(name, {})} for name in speakers}
+        env_of = {name: dict(plan.env_of.get(name, {})) for name in {*speakers, *plan.env_of}}
         for (service, server), proxy in proxies.items():
             env_of[service]["HEADWATER_CONSUMER_NAME"] = service
             env_of[service][VARIABLES[server]] = proxy.url(urls[server])
