@@ -29,7 +29,7 @@ from shared.joint_connection import JointConnection, Replies
 
 LATE: Final = ("BLPOP", "BRPOP", "BLMOVE", "WAIT", "XREAD", "XREADGROUP", "MONITOR")
 LONG: Final = ("XRANGE", "XREVRANGE", "XAUTOCLAIM")
-APART: Final = frozenset((*LATE, *LONG))
+APART: Final = frozenset(form for name in (*LATE, *LONG) for form in (name, name.encode()))
 
 _DEMOTED: Final = (ReadOnlyError, BusyLoadingError)
 _PASSING: Final = (ConnectionError, TimeoutError, *_DEMOTED)

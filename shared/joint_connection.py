@@ -40,7 +40,7 @@ _NOT_YET: Final = object()
 def _packed(command: Command) -> bytes:
     """Raises TypeError for what is neither text, bytes nor a number."""
     name = command[0]
-    if " " in name:  # as the driver names commands of two words
+    if isinstance(name, str) and " " in name:  # as the driver names commands of two words
         command = (*name.split(), *command[1:])
     return cast("Any", hiredis).pack_command(command)
 

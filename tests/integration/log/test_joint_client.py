@@ -118,6 +118,8 @@ async def test_long_and_late_replies_keep_nobody_waiting(client: Any, redis_url:
     assert await client.echo("quick") == b"quick"
     assert not waiting.done()
     assert len(await client.xrange("{hw:0}:s")) == 1
+    [[_, fields]] = await client.execute_command(b"XRANGE", "{hw:0}:s", "-", "+")
+    assert fields == [b"d", b"1"], "named in bytes, it is told as it came"
     await client.xadd("{hw:0}:s", {"d": "2"})
     assert await waiting
 
