@@ -91,6 +91,8 @@ async def make_period(connection: AsyncConnection, period: Period) -> None:
     """In a transaction that is bound. Readers and writers of other parts go on."""
     place = f"{born('stream_id')} >= '{period.begins}' AND {born('stream_id')} < '{period.ends}'"
     for statement in (
+        # From the top, as everybody locks the archive: attaching takes this one, but last.
+        "LOCK TABLE ONLY events IN SHARE UPDATE EXCLUSIVE MODE",
         f"CREATE TABLE {period.name} (LIKE events, PRIMARY KEY (stream_id, seq))",
         f"LOCK TABLE {UNPLACED} IN ACCESS EXCLUSIVE MODE",
         f"WITH moved AS (DELETE FROM {UNPLACED} WHERE {place} RETURNING *)"

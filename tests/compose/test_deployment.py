@@ -92,7 +92,8 @@ async def test_a_head_that_does_not_end_is_not_waited_for(scripted: Deployment) 
 
 
 @pytest.mark.parametrize(
-    "service", ["proxy", "api", "orchestrator", "persister", "valkey", "postgres", "scripted"]
+    "service",
+    ["proxy", "api", "orchestrator", "persister", "keeper", "valkey", "postgres", "scripted"],
 )
 async def test_every_container_of_a_service_is_killed_mid_stream(
     scripted: Deployment, service: str
@@ -112,7 +113,9 @@ async def test_every_container_of_a_service_is_killed_mid_stream(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may signal a container's process")
-@pytest.mark.parametrize("service", ["proxy", "api", "orchestrator", "persister", "valkey"])
+@pytest.mark.parametrize(
+    "service", ["proxy", "api", "orchestrator", "persister", "keeper", "valkey"]
+)
 async def test_what_dies_by_itself_is_started_again(scripted: Deployment, service: str) -> None:
     async with PatientClient(scripted, f"orphan-{service}") as client:
         job = await client.ask("And if you die?", agent="steady")

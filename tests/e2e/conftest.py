@@ -22,6 +22,7 @@ AGENTS = {
     "quick": "fake:tokens=20",
     "slow": "fake:tokens=150,delay_ms=20",
     "steady": "fake:tokens=60,delay_ms=10",
+    "lengthy": "fake:tokens=180,delay_ms=10",
     "echo": "fake:echo",
     "silent": "fake:hang_before_first",
 }

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.e2e
 
 JOBS = 20
 CUTS = 100
-CUT_AFTER_MAX = 3  # so an answer of 60 tokens has room for its cuts, even where many share events
+CUT_AFTER_MAX = 3  # so an answer of 180 tokens has room for its cuts, even where many share events
 
 
 async def _check(
@@ -42,7 +42,7 @@ async def test_a_hundred_cuts_over_twenty_jobs_lose_and_repeat_nothing(
         return random.randint(1, CUT_AFTER_MAX)
 
     async def one(number: int) -> None:
-        accepted = await client.ask(f"question {number}", agent="steady")
+        accepted = await client.ask(f"question {number}", agent="lengthy")
         gateway = random.choice([client, other_gateway])
         seen = await gateway.follow(accepted["job_id"], cut_after=random_cut)
         await _check(client, postgres, accepted["job_id"], seen)

@@ -176,7 +176,9 @@ async def test_a_superseded_worker_is_stopped_by_its_heartbeat(
 ) -> None:
     """While the model is silent nothing is appended that could be fenced."""
     bench.agent("default", "fake:hang_before_first,times=1")
-    async with bench.worker(limits=patient(LIMITS), **QUICK):
+    # w2 must begin before its entry is taken from it as well, also on a busy machine.
+    unhurried = {**QUICK, "lease_seconds": 3.0}
+    async with bench.worker(limits=patient(LIMITS), **unhurried):
         command = await gateway.ask()
         await gateway.reached(command, lambda events: bool(events))
         entry_id = await gateway.deliver_again(command, "w2")

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.persister.batch import read_batch
 from services.persister.keep_archive import KeepArchive, Keeping
-from services.persister.periods import DAY_MS, Period, known_parts
+from services.persister.periods import DAY_MS, Period, known_parts, missing_periods
 from services.persister.store import Store
 from shared.keys import PartitionKeys
 from tests.integration.persister.writer import LIFE, PARTITIONS, Writer
@@ -40,6 +40,12 @@ async def places(engine: AsyncEngine) -> dict[str, int]:
 async def parts(engine: AsyncEngine) -> list[Period]:
     async with engine.connect() as connection:
         return await known_parts(connection)
+
+
+async def are_made(engine: AsyncEngine) -> bool:
+    """Whether the archive has been looked after: there is nothing to do soon."""
+    known = await parts(engine)
+    return bool(known) and not missing_periods(known, now_ms=NOW_MS, days=PERIOD_DAYS)
 
 
 async def entries(writer: Writer) -> dict[int, Any]:

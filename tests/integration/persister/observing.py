@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.commands import RunJob
@@ -11,6 +12,8 @@ from shared.keys import PERSISTERS, PartitionKeys
 from shared.redis_client import Redis
 from tests.integration.persister.tables import archive, expected_read_model, read_model
 from tests.integration.persister.writer import PARTITIONS, Writer
+
+WAITING = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
 
 
 async def assert_archived(writer: Writer, engine: AsyncEngine) -> None:
@@ -35,3 +38,9 @@ async def pending(redis: Redis) -> dict[Any, Any]:
         for row in await redis.xpending_range(log, PERSISTERS, "-", "+", 10_000):
             held[row["message_id"]] = row["consumer"]
     return held
+
+
+async def somebody_waits(engine: AsyncEngine) -> bool:
+    """Whether a statement waits for somebody else's lock."""
+    async with engine.connect() as connection:
+        return bool(await connection.scalar(WAITING))

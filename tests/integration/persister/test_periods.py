@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from itertools import pairwise
 from typing import Any
@@ -20,13 +21,15 @@ from tests.integration.persister.dividing import (
     NOW_MS,
     PERIOD_DAYS,
     archive_again,
+    are_made,
     entries,
     look,
     parts,
     places,
 )
 from tests.integration.persister.losing import archive_now, restore_with
-from tests.integration.persister.observing import assert_archived
+from tests.integration.persister.observing import assert_archived, somebody_waits
+from tests.integration.persister.running import eventually
 from tests.integration.persister.tables import archive, read_model
 from tests.integration.persister.writer import Writer
 
@@ -75,6 +78,18 @@ async def test_periods_lie_side_by_side_and_reach_ahead(engine: AsyncEngine) -> 
     assert all(one.ends == other.begins for one, other in pairwise(periods))
     assert periods[0].begins < birth(NOW_MS)
     assert periods[-1].ends >= birth(LATER_MS + PERIOD_DAYS * DAY_MS)
+
+
+async def test_it_is_in_nobodys_way_while_it_waits_for_the_archive(engine: AsyncEngine) -> None:
+    """Whoever locks a divided table locks it before its parts: so must it, or both wait."""
+    async with engine.connect() as holder:
+        await holder.execute(text("LOCK TABLE ONLY events IN EXCLUSIVE MODE"))
+        looking = asyncio.create_task(look(engine))
+        await eventually(lambda: somebody_waits(engine))
+        await holder.execute(text("LOCK TABLE events_unplaced IN EXCLUSIVE MODE"))
+        await holder.rollback()
+    await looking
+    assert await are_made(engine)
 
 
 def test_a_period_may_get_another_length() -> None:

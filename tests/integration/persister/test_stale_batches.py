@@ -18,8 +18,9 @@ from services.persister.store import StaleBatch, Store
 from shared.continuity import Continuity
 from shared.keys import PERSISTERS
 from shared.settings import Settings
+from tests.integration.persister.dividing import are_made
 from tests.integration.persister.losing import archive_by_persister, archive_now, restore_with
-from tests.integration.persister.observing import assert_archived
+from tests.integration.persister.observing import assert_archived, somebody_waits
 from tests.integration.persister.running import eventually, is_consumed, running
 from tests.integration.persister.tables import archive
 from tests.integration.persister.writer import PARTITIONS, Writer
@@ -28,21 +29,16 @@ from tests.support.event_history import check_thread_history
 from tests.support.servers import Server
 
 ALL = list(range(PARTITIONS))
-WAITING = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
 
 
 @asynccontextmanager
 async def archive_is_held(engine: AsyncEngine) -> AsyncGenerator[None]:
-    """It can be read, and every transaction that writes events waits."""
+    """It can be read, and every transaction that writes events waits, and nothing else does."""
+    await eventually(lambda: are_made(engine))
     async with engine.connect() as outsider:
         await outsider.execute(text("LOCK TABLE events IN EXCLUSIVE MODE"))
         yield
         await outsider.rollback()
-
-
-async def somebody_waits(engine: AsyncEngine) -> bool:
-    async with engine.connect() as connection:
-        return bool(await connection.scalar(WAITING))
 
 
 async def are_open(writer: Writer) -> bool:
