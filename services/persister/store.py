@@ -51,11 +51,7 @@ from shared.states import FINAL_STATUSES
 TRANSACTION_SECONDS_MAX: Final = 20.0
 PING_SECONDS_MAX: Final = 2.0
 CONFLICT_TRIES_MAX: Final = 5
-CONFLICTS: Final = (
-    psycopg.errors.SerializationFailure,
-    psycopg.errors.DeadlockDetected,
-    psycopg.errors.CheckViolation,  # the archive's parts have changed while it waited for one
-)
+CONFLICTS: Final = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
 REFUSING_DATA: Final = (
     psycopg.DataError,  # also the driver's own, for a text with a NUL
     psycopg.IntegrityError,
@@ -210,6 +206,12 @@ class _Conflict(Exception):
     """Two transactions met, and this one had to give way."""
 
 
+def _found_no_part(error: BaseException | None) -> bool:
+    """Whether the archive's parts have changed while it waited for one: no constraint is named."""
+    is_check = isinstance(error, psycopg.errors.CheckViolation)
+    return is_check and error.diag.constraint_name is None
+
+
 @contextmanager
 def _translated() -> Generator[None]:
     """Tell apart what is wrong with the moment, with the data, and with Postgres."""
@@ -217,7 +219,7 @@ def _translated() -> Generator[None]:
         yield
     except DBAPIError as error:
         cause = error.orig
-        if isinstance(cause, CONFLICTS):
+        if isinstance(cause, CONFLICTS) or _found_no_part(cause):
             raise _Conflict() from error
         name = f"{type(cause).__name__} {getattr(cause, 'sqlstate', None) or ''}".strip()
         if isinstance(cause, REFUSING_DATA):

@@ -65,7 +65,7 @@ def crash_after_commit() -> None:
     """A persister that dies between its commit and its acknowledgement, CRASHES_MAX times."""
     from services.persister.store import Store
 
-    commit = Store.commit
+    commit = Store.commit_round
     folder = Path(os.environ["HEADWATER_DATA_DIR"])
 
     async def fatal(self: Any, *batch: Any) -> Any:
@@ -78,20 +78,20 @@ def crash_after_commit() -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return archived
 
-    cast("Any", Store).commit = fatal
+    cast("Any", Store).commit_round = fatal
 
 
 def slow_archive() -> None:
     """A persister whose commits take so long that more is always waiting for it."""
     from services.persister.store import Store
 
-    commit = Store.commit
+    commit = Store.commit_round
 
     async def slow(self: Any, *batch: Any) -> Any:
         await asyncio.sleep(COMMIT_SECONDS)
         return await commit(self, *batch)
 
-    cast("Any", Store).commit = slow
+    cast("Any", Store).commit_round = slow
 
 
 AFFLICTIONS: dict[str, Callable[[], None]] = {
