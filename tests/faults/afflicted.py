@@ -25,7 +25,7 @@ def deaf_worker() -> None:
         await asyncio.Event().wait()
 
     def beat(self: Any, held: Sequence[Any]) -> None:
-        self._send([each.call for each in held])
+        self._calls.send([each.call for each in held])
 
     cast("Any", Heartbeat)._stop_when_over = wait_for_ever
     cast("Any", Heartbeat)._beat = beat
