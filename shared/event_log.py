@@ -24,7 +24,8 @@ import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, cast
+from functools import cached_property
+from typing import Any, Final, Literal, NamedTuple, cast
 
 from shared.codec import encode
 from shared.commands import OnBusy, RunJob
@@ -33,7 +34,7 @@ from shared.ids import partition_of, partition_of_thread
 from shared.keys import ORCHESTRATORS, PartitionKeys
 from shared.log_protocol import creation_control, refusal
 from shared.redis_client import Redis
-from shared.redis_scripts import Call, Script, run, run_many
+from shared.redis_scripts import Argument, Call, Script, run, run_many
 from shared.times import utc_now
 
 _AT: Final = re.compile(rb'"at":"([^"]+)"')  # stands before everything a user or model wrote
@@ -53,7 +54,14 @@ class Accepted:
     first: int | None = None  # position of the message; None for a repeat
 
 
-@dataclass(frozen=True, slots=True)
+class AppendHead(NamedTuple):
+    """What every append of a lease begins with."""
+
+    keys: Sequence[str]
+    args: Sequence[Argument]
+
+
+@dataclass(frozen=True)
 class Lease:
     """The right to append to a job. ``seq`` is its last event, ``first`` its message's position.
 
@@ -77,6 +85,14 @@ class Lease:
     @property
     def keys(self) -> PartitionKeys:
         return PartitionKeys(partition_of(self.job_id))
+
+    @cached_property
+    def append_head(self) -> AppendHead:
+        keys, thread = self.keys, self.thread_id
+        names = [keys.thread(thread), keys.thread_events(thread), keys.thread_queue(thread)]
+        names += [keys.log, keys.commands, keys.job(self.job_id), keys.dead]
+        args = [keys.prefix, ORCHESTRATORS, self.job_id, thread, self.attempt, self.owner_token]
+        return AppendHead(names, args)
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,16 +279,12 @@ class EventLog:
         return status.decode() or None
 
     def _append_call(self, append: Append) -> Call:
-        lease = append.lease
-        keys, thread = lease.keys, lease.thread_id
-        names = [keys.thread(thread), keys.thread_events(thread), keys.thread_queue(thread)]
-        names += [keys.log, keys.commands, keys.job(lease.job_id), keys.dead]
-        args: list[str | bytes | int | float] = [keys.prefix, ORCHESTRATORS, lease.job_id, thread]
-        args += [lease.attempt, lease.owner_token, _time_of(append.events)]
-        args += [append.final or "", append.dead_reason]
+        head = append.lease.append_head
+        args: list[Argument] = [*head.args, _time_of(append.events) if append.final else ""]
+        args += (append.final or "", append.dead_reason)
         for event in append.events:
             args += (event.seq, event.type, event.data)
-        return Call(self._append, names, args)
+        return Call(self._append, head.keys, args)
 
     def _thread_keys(self, thread_id: str) -> PartitionKeys:
         return PartitionKeys(partition_of_thread(thread_id, self._partitions))

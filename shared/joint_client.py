@@ -11,7 +11,7 @@ Failures
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, cast
 
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -21,11 +21,10 @@ from redis.exceptions import (
     BusyLoadingError,
     ConnectionError,
     ReadOnlyError,
-    ResponseError,
     TimeoutError,
 )
 
-from shared.joint_connection import JointConnection, Replies
+from shared.joint_connection import Command, JointConnection, Replies
 
 LATE: Final = ("BLPOP", "BRPOP", "BLMOVE", "WAIT", "XREAD", "XREADGROUP", "MONITOR")
 LONG: Final = ("XRANGE", "XREVRANGE", "XAUTOCLAIM")
@@ -58,10 +57,10 @@ class JointRedis(Redis):
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         if args[0] in APART:
             return await cast("Any", super()).execute_command(*args, **options)
-        [reply] = await self.carry_out([(args, options)])
+        [reply] = await self.carry_out([args])
         if isinstance(reply, Exception):
             raise reply
-        return reply
+        return _read_as(self.response_callbacks, reply, args[0], options)
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
         if transaction:
@@ -76,8 +75,8 @@ class JointRedis(Redis):
             await joint.aclose()
         await super().aclose(close_connection_pool)
 
-    async def carry_out(self, stack: Stack) -> Replies:
-        """The replies, in order; of a command that was refused its error.
+    async def carry_out(self, commands: Sequence[Command]) -> Replies:
+        """The replies as the server gives them, in order; of a command that was refused its error.
 
         Raises ConnectionError, TimeoutError, and ReadOnlyError or BusyLoadingError for all of them.
         """
@@ -87,23 +86,19 @@ class JointRedis(Redis):
             if joint is None or not joint.is_open:
                 joint = await self._opened()  # which tries again by itself
             try:
-                return await self._ask(joint, stack)
+                return await self._ask(joint, commands)
             except _PASSING:
                 failures += 1
                 if failures > self._retries_max:
                     raise
                 await asyncio.sleep(self._backoff.compute(failures))
 
-    async def _ask(self, joint: JointConnection, stack: Stack) -> Replies:
-        replies = await joint.ask([args for args, _ in stack])
-        for index, (args, options) in enumerate(stack):
-            reply = replies[index]
+    async def _ask(self, joint: JointConnection, commands: Sequence[Command]) -> Replies:
+        replies = await joint.ask(commands)
+        for reply in replies:
             if isinstance(reply, _DEMOTED):  # whoever serves now is found by connecting
                 joint.give_up(ConnectionError("the server takes no writes"))
                 raise reply
-            if args[0] in self.response_callbacks and not isinstance(reply, Exception):
-                options.pop("keys", None)  # meant for the driver's cache
-                replies[index] = self.response_callbacks[args[0]](reply, **options)
         return replies
 
     async def _opened(self) -> JointConnection:
@@ -137,8 +132,18 @@ class _JointPipeline(Pipeline):
         if any(args[0] in APART for args, _ in stack):
             return await super().execute(raise_on_error)
         self.command_stack = []
-        replies = await self._redis.carry_out(stack) if stack else []
-        for reply in replies if raise_on_error else ():
-            if isinstance(reply, ResponseError):
+        replies = await self._redis.carry_out([args for args, _ in stack]) if stack else []
+        for index, (reply, (args, options)) in enumerate(zip(replies, stack, strict=True)):
+            if not isinstance(reply, Exception):
+                replies[index] = _read_as(self.response_callbacks, reply, args[0], options)
+            elif raise_on_error:
                 raise reply
         return replies
+
+
+def _read_as(callbacks: Mapping[Any, Any], reply: Any, name: Any, options: dict[str, Any]) -> Any:
+    """What the driver makes of a reply."""
+    if name not in callbacks:
+        return reply
+    options.pop("keys", None)  # meant for the driver's cache
+    return callbacks[name](reply, **options)

@@ -12,6 +12,7 @@ from importlib.resources import files
 from typing import Any, Final, cast
 
 from shared import states
+from shared.joint_client import JointRedis
 from shared.redis_client import NoScriptError, Redis, RedisError, translate, translated_error
 
 Argument = str | bytes | int | float
@@ -78,16 +79,22 @@ async def run_many(redis: Redis, calls: Sequence[Call]) -> list[Any]:
     (LogUnavailable), and then any of the calls may have been carried out.
     """
     with translate():
-        pipeline = redis.pipeline(transaction=False)
-        for call in calls:
-            cast("Any", pipeline).execute_command(*call.by_hash())
-        replies = await pipeline.execute(raise_on_error=False)
+        replies = await _send_all(redis, [call.by_hash() for call in calls])
     for index, reply in enumerate(replies):
         if isinstance(reply, NoScriptError):
             replies[index] = await _source_again(redis, calls[index])
         elif isinstance(reply, RedisError):
             replies[index] = translated_error(reply)
     return replies
+
+
+async def _send_all(redis: Redis, commands: list[tuple[Any, ...]]) -> list[Any]:
+    if isinstance(redis, JointRedis):
+        return await redis.carry_out(commands)
+    pipeline = cast("Any", redis.pipeline(transaction=False))
+    for command in commands:
+        pipeline.execute_command(*command)
+    return await pipeline.execute(raise_on_error=False)
 
 
 async def _source_again(redis: Redis, call: Call) -> Any:

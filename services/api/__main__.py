@@ -11,6 +11,7 @@ from services.api.server import GatewayService
 from shared.agents import load_agents
 from shared.archive import Archive
 from shared.errors import HeadwaterError
+from shared.garbage import collect_rarely
 from shared.lifecycle import run_service
 from shared.observability import configure_logging
 from shared.postgres import Database, create_engine
@@ -37,6 +38,7 @@ async def serve(settings: Settings) -> int:
             port=settings.port,
             trusted_proxies=settings.trusted_proxies,
         )
+        collect_rarely()
         return await run_service(
             service, ready_file=settings.ready_file, drain_seconds=settings.drain_seconds
         )

@@ -15,6 +15,7 @@ from services.orchestrator.titles import TITLES_AT_ONCE_MAX
 from shared.agents import load_agents
 from shared.archive import Archive
 from shared.errors import HeadwaterError, SettingsError
+from shared.garbage import collect_rarely
 from shared.lifecycle import run_service
 from shared.observability import configure_logging
 from shared.postgres import Database, create_engine
@@ -39,6 +40,7 @@ async def serve(settings: Settings) -> int:
                 model=model,
                 agents=load_agents(settings.agents_file),
             )
+            collect_rarely()
             return await run_service(
                 service,
                 ready_file=settings.ready_file,

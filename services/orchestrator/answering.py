@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from services.orchestrator.appender import JobWriter
 from services.orchestrator.attachments import AttachedTexts
 from services.orchestrator.finder import FindPassages, ThreadFinder
 from services.orchestrator.former_results import Use, former_results
@@ -13,6 +12,7 @@ from services.orchestrator.graph.graph import Graph
 from services.orchestrator.graph.recollection import Hidden
 from services.orchestrator.graph.state import Ports, Question
 from services.orchestrator.history import ThreadHistory
+from services.orchestrator.job_writer import JobWriter
 from services.orchestrator.model import Completion, Delta, Model
 from services.orchestrator.off_loop import OffLoop
 from services.orchestrator.summaries import ThreadSummaries
@@ -56,7 +56,8 @@ class Answering:
     def _ports(self, agent: Agent, command: RunJob, writer: JobWriter) -> Ports:
         async def sink(delta: Delta) -> None:
             writer.token(delta.content, delta.deltas)
-            await writer.room()
+            if writer.is_full:
+                await writer.room()
 
         thread_id, question = command.thread_id, writer.lease.first
         context_tokens = agent.context_tokens or self.context_tokens

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from services.orchestrator.appender import JobWriter
+from services.orchestrator.job_writer import JobWriter
 from services.orchestrator.model import Completion
 from shared.commands import RunJob
 from shared.events import ErrorRaised, FinalStatus, Usage

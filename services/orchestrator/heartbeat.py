@@ -24,7 +24,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 
-from services.orchestrator.appender import Stop
+from services.orchestrator.job_writer import Stop
 from shared.blocking_calls import blocking_calls
 from shared.errors import LogUnavailable
 from shared.event_log import EventLog, Lease

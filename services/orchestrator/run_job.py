@@ -30,9 +30,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from services.orchestrator.answering import Answering
-from services.orchestrator.appender import Appender, JobForgotten, JobWriter, LeaseLost, Stop
+from services.orchestrator.appender import Appender
 from services.orchestrator.ending import EXHAUSTED, Ending, Failure
 from services.orchestrator.heartbeat import Heartbeat
+from services.orchestrator.job_writer import JobForgotten, JobWriter, LeaseLost, Stop
 from services.orchestrator.last_words import text_of_attempt
 from services.orchestrator.model import Completion, ModelError
 from services.orchestrator.second_offer import SecondOffer

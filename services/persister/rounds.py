@@ -30,10 +30,10 @@ from services.persister.batch import Share
 ENTRIES_MIN: Final = 2000  # of a round that begins at once
 ENTRIES_MAX: Final = 4000  # of a round of several shares; each is of a bounded size itself
 UNDER_WAY_MAX: Final = 2
-GATHER_SECONDS: Final = 0.01  # readers who come back at the same time are that far apart
+GATHER_SECONDS: Final = 0.025  # readers who come back at the same time are that far apart
 REST_SECONDS: Final = 0.05
 LONG_REST_SECONDS: Final = 0.1  # behind a round of less than FEW_ENTRIES
-FEW_ENTRIES: Final = 50
+FEW_ENTRIES: Final = 800
 
 Outcome = Exception | None
 Work = Callable[[Sequence[Share]], Awaitable[Sequence[Outcome]]]

@@ -17,7 +17,7 @@ import jwt.api_jwt
 
 from services.api import connections
 from services.orchestrator import ending
-from services.orchestrator.appender import JobWriter
+from services.orchestrator.job_writer import JobWriter
 from services.orchestrator.run_job import (
     _JobRun,  # pyright: ignore[reportPrivateUsage] -- what an attempt does is changed from inside
 )

@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from services.orchestrator.app import Orchestrator
-from services.orchestrator.appender import JobWriter
 from services.orchestrator.consumer import Consumer
 from services.orchestrator.heartbeat import Heartbeat
+from services.orchestrator.job_writer import JobWriter
 from services.orchestrator.run_job import Jobs, _JobRun
 from services.orchestrator.second_offer import SecondOffer
 from tests.integration.orchestrator import test_drain as drains

@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from services.orchestrator import appender as appending
-from services.orchestrator.appender import Appender, JobWriter, LeaseLost, Stop
+from services.orchestrator import job_writer, turns
+from services.orchestrator.appender import Appender
+from services.orchestrator.job_writer import JobWriter, LeaseLost, Stop
 from shared.cancellation import end_tasks
 from shared.commands import RunJob
 from shared.errors import LogUnavailable
@@ -106,8 +108,8 @@ async def test_the_stream_is_whole_whatever_the_log_does(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     monkeypatch.setattr(appending, "RETRY_SECONDS", 0.002)
-    monkeypatch.setattr(appending, "EVENTS_PER_APPEND_MAX", 5)
-    monkeypatch.setattr(appending, "PENDING_CHARS_MAX", 40)
+    monkeypatch.setattr(job_writer, "EVENTS_PER_APPEND_MAX", 5)
+    monkeypatch.setattr(job_writer, "PENDING_CHARS_MAX", 40)
     chance = random.Random(seed)
     log = BadLog(gateway, chance)
 
@@ -129,6 +131,27 @@ async def test_the_stream_is_whole_whatever_the_log_does(
         assert events[-1]["content"] == writer.text
         assert deltas(events, 1) == PIECES
     assert {"away", "reply lost", "some", "tail lost"} <= log.met
+
+
+async def test_a_busy_worker_writes_two_pieces_as_one_event_and_each_first_one_at_once(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "BUSY_PIECES_PER_SECOND", 0)
+    monkeypatch.setattr(job_writer, "HOLD_SECONDS", 60.0)  # any two pieces are near each other
+    monkeypatch.setattr(turns, "HOLD_SECONDS", 60.0)
+    async with appender_on(gateway.log) as appender:
+        command, lease = await begun(gateway)
+        writer = appender.open(lease, stop=lambda _: None)
+        writer.token("one ", 1)
+        await writer.flushed()
+        for pair in range(3):
+            writer.token(f"two-{pair} ", 1)
+            writer.token(f"three-{pair} ", 1)
+            await writer.flushed()
+        writer.token("last", 1)
+        await finish(writer, command)
+    events = await gateway.done(command)
+    assert [event["deltas"] for event in events if event["type"] == "token"] == [1, 2, 2, 2, 1]
 
 
 class GatedLog(EventLog):
@@ -195,7 +218,7 @@ async def test_a_job_whose_text_waits_holds_its_model_back(gateway: Gateway) -> 
         writer = appender.open(lease, stop=lambda _: None)
         writer.token("first", 1)
         await log.called(1)
-        writer.token("x" * appending.PENDING_CHARS_MAX, 1)
+        writer.token("x" * job_writer.PENDING_CHARS_MAX, 1)
         async with asyncio.timeout(1):
             await writer.room()
         writer.token("x", 1)

@@ -15,10 +15,12 @@ import pytest
 
 from services.orchestrator.admission import Slots
 from services.orchestrator.app import Orchestrator
-from services.orchestrator.appender import Appender, JobWriter, LeaseLost
+from services.orchestrator.appender import Appender
 from services.orchestrator.consumer import Consumer
 from services.orchestrator.heartbeat import Heartbeat
+from services.orchestrator.job_writer import JobWriter, LeaseLost
 from services.orchestrator.run_job import Jobs, _JobRun
+from services.orchestrator.turns import Turns
 from shared import group_reads
 from shared.redis_client import Redis, ResponseError
 from tests.integration.orchestrator import test_admission as admitting
@@ -85,10 +87,16 @@ MUTATIONS: dict[str, Mutation] = {
         appending.test_an_append_that_cannot_succeed_costs_one_job_its_attempt,
     ),
     "an append that is put off is tried at once": (
-        Appender._put_off_for,
+        Turns.put_off,
         "self._put_off.add(writer)",
-        "self._mark(writer)",
+        "self.mark(writer)",
         appending.test_a_job_whose_append_is_put_off_does_not_ask_again_at_once,
+    ),
+    "a piece of a text that flows is urgent": (
+        JobWriter.is_urgent.fget,
+        "not self._said",
+        "True",
+        appending.test_a_busy_worker_writes_two_pieces_as_one_event_and_each_first_one_at_once,
     ),
     "nobody renews the lease": (
         Heartbeat._run,

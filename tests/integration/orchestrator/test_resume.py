@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from services.orchestrator.appender import JobForgotten, Stop
+from services.orchestrator.job_writer import JobForgotten, Stop
 from shared.continuity import Continuity
 from shared.event_log import Appended, EventLog, Lease
 from shared.keys import PartitionKeys

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.orchestrator.appender import LeaseLost
+from services.orchestrator.job_writer import LeaseLost
 from shared.errors import HeadwaterError
 from shared.redis_client import RedisError
 from shared.settings import Settings

@@ -9,7 +9,8 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.orchestrator import appender as appending
-from services.orchestrator.appender import Appender, JobForgotten, JobWriter, Stop
+from services.orchestrator.appender import Appender
+from services.orchestrator.job_writer import JobForgotten, JobWriter, Stop
 from shared.cancellation import end_tasks
 from shared.commands import RunJob
 from shared.event_log import EventLog, Lease
