@@ -146,6 +146,8 @@ async def test_a_busy_worker_writes_two_pieces_as_one_event_and_each_first_one_a
         await writer.flushed()
         for pair in range(3):
             writer.token(f"two-{pair} ", 1)
+            for _ in range(5):
+                await asyncio.sleep(0)  # whoever would take it, takes it
             writer.token(f"three-{pair} ", 1)
             await writer.flushed()
         writer.token("last", 1)
