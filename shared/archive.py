@@ -207,8 +207,8 @@ class Archive:
             .limit(count)
         )
         return [
-            Record(row.position, row.stream_id, row.seq, row.type, row.data_text.encode())
-            for row in await self.rows(statement)
+            Record(position, stream, seq, kind, data.encode())
+            for position, stream, seq, kind, data in await self.rows(statement)
         ]
 
     async def turns(self, thread_id: str, *, before: int, limit: int = TURNS_MAX) -> list[Turn]:

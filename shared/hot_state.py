@@ -104,13 +104,18 @@ class HotState:
     async def records(
         self, thread_id: str, *, after: int, count: int = READ_COUNT_MAX
     ) -> list[Record]:
-        """Events behind a position that Redis still holds, in order, at most ``count``."""
-        return (await self.records_of({thread_id: after}, count=count))[thread_id]
+        """Events at the next ``count`` positions that Redis still holds, in order."""
+        name = self.keys(thread_id).thread_events(thread_id)
+        with translate():
+            reply = await cast("Any", self._redis).xrange(
+                name, min=f"{after + 1}-0", max=f"{after + count}-0", count=count
+            )
+        return [record_from_entry(entry_id, fields) for entry_id, fields in reply]
 
     async def records_of(
         self, after: Mapping[str, int], *, count: int = READ_COUNT_MAX
     ) -> dict[str, list[Record]]:
-        """The same for several threads, in one round trip."""
+        """The next events of several threads behind their positions, in one round trip."""
         with translate():
             pipeline = self._redis.pipeline(transaction=False)
             for thread_id, position in after.items():

@@ -28,6 +28,10 @@ class Page(NamedTuple):
     more: bool  # whether more may be there already
 
 
+class ArchivedPage(Page):
+    """It came from the archive, where what follows is likely to be, too."""
+
+
 ARCHIVED_PER_HOT: Final = 2  # what Postgres reads in the time in which Redis is asked in vain
 
 
@@ -48,10 +52,9 @@ class ThreadStream:
         thread = await self._hot.thread(thread_id)
         if not records and thread is not None and thread.position <= place:
             return Page([], False)
-        more = count * ARCHIVED_PER_HOT
-        archived = await self._archive.records(thread_id, after=place, count=more)
-        if unbroken := _unbroken(archived, place):
-            return Page(unbroken, True)
+        archived = await self.archived(thread_id, place, count=count * ARCHIVED_PER_HOT)
+        if archived.records:
+            return archived
         # Neither had it: it came between the looks, or this is the end of an archived thread.
         records = await self._hot.records(thread_id, after=place, count=count)
         if not _continues(records, place) and (records or (thread and thread.position > place)):
@@ -59,6 +62,14 @@ class ThreadStream:
                 raise EventsGone()
             raise HoleInStream(f"nobody has position {place + 1} of {thread_id}")
         return Page(records, len(records) == count)
+
+    async def archived(self, thread_id: str, place: int, *, count: int) -> ArchivedPage:
+        """The records right behind a position that the archive has; none may be elsewhere.
+
+        Raises ArchiveUnavailable.
+        """
+        records = await self._archive.records(thread_id, after=place, count=count)
+        return ArchivedPage(_unbroken(records, place), True)
 
 
 def _continues(records: list[Record], place: int) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from services.api import feed, follower
+from shared.joint_connection import JointConnection
 from shared.redis_client import Redis
 from tests.integration.api.gateways import Client, Running, token_for
 from tests.integration.api.sse_client import as_seen, seen
@@ -266,8 +267,16 @@ async def test_a_stream_ends_with_its_token(gateway: Running, worker: Worker, us
 
 
 async def test_a_publish_that_is_none_of_ours_harms_nobody(
-    client: Client, worker: Worker, gateway: Running
+    client: Client, worker: Worker, gateway: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    lost: list[Exception] = []
+    give_up = JointConnection.give_up
+
+    def noted(connection: JointConnection, error: Exception) -> None:
+        lost.append(error)
+        give_up(connection, error)
+
+    monkeypatch.setattr(JointConnection, "give_up", noted)
     attempt = await worker.ask(client)
     channel = worker.keys(attempt.lease.thread_id).thread(attempt.lease.thread_id)
     async with client.stream_events(events_of_job(attempt)) as stream:
@@ -276,6 +285,7 @@ async def test_a_publish_that_is_none_of_ours_harms_nobody(
         await worker.redis.spublish(channel, "nonsense")
         await attempt.say("sense")
         assert (await stream.take(1))[0].json()["content"] == "sense"
+    assert lost == []
     assert not any(task.done() for task in gateway.gateway.feed.tasks)
 
 

@@ -17,7 +17,7 @@ import pytest
 import pytest_asyncio
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.api import feed, follower
+from services.api import feed, follower, pages
 from shared import channels
 from shared import thread_stream as history
 from shared.archive import Archive
@@ -52,7 +52,7 @@ MUTATIONS = {
     "confirmed subscription makes no reader": Mutation(
         feed.Feed,
         "_confirmed",
-        "watched.fall_behind()",
+        "watched.confirm()",
         "pass",
         test_feed_losses.test_what_is_said_while_the_connection_is_lost_is_read_once_it_is_back,
     ),
@@ -141,9 +141,9 @@ MUTATIONS = {
         test_rewound.test_what_comes_back_is_gone_on_with,
     ),
     "the archive's last one is read for ever": Mutation(
-        follower.Follower,
-        "_read",
-        "if more and self.cursor and len(records) == 1:",
+        pages.Pages,
+        "read",
+        "if more and cursor and len(records) == 1:",
         "if False:",
         of_history.test_a_thread_that_comes_back_goes_on_where_it_was,
     ),
@@ -163,7 +163,7 @@ MUTATIONS = {
     ),
     "the last to leave keeps the subscription": Mutation(
         feed.Feed,
-        "follow",
+        "_following",
         "self._channels.drop(channel)",
         "pass",
         test_feed.test_clients_that_vanish_leave_nothing_behind,
@@ -177,7 +177,7 @@ MUTATIONS = {
     ),
     "no archive": Mutation(
         history.ThreadStream,
-        "behind",
+        "archived",
         "await self._archive.records(thread_id, after=place, count=count)",
         "[]",
         of_history.test_head_from_the_archive,
@@ -198,9 +198,9 @@ MUTATIONS = {
     ),
     "the archive's end passes for the stream's": Mutation(
         history.ThreadStream,
-        "behind",
-        "Page(unbroken, True)",
-        "Page(unbroken, len(archived) == count)",
+        "archived",
+        "(records, place), True)",
+        "(records, place), len(records) == count)",
         of_history.test_an_archive_that_lags_is_not_the_end,
     ),
     "what nobody has passes for the end": Mutation(
