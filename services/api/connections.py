@@ -90,15 +90,32 @@ class Patience:
 
 
 class ClientConnection(HttpToolsProtocol):
-    """uvicorn's, with an end to its patience."""
+    """uvicorn's, with an end to its patience.
 
-    _request_due: asyncio.TimerHandle | None = None
-    _in_head: bool = False
-    _said_bytes: int = 0  # by a request, its body apart
-    _unread_bytes: int = 0  # that came since the parser had last something to say
-    _fields: int = 0
-    _refusal: tuple[str, str] = MALFORMED
-    _body_bytes = 0  # since the request was last looked at
+    In slots: with so many names in its dictionary each connection would have one of its own size.
+    """
+
+    __slots__ = (
+        "_body_bytes",
+        "_farewell",
+        "_fields",
+        "_in_head",
+        "_patience",
+        "_refusal",
+        "_request_due",
+        "_said_bytes",
+        "_unread_bytes",
+    )
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._request_due: asyncio.TimerHandle | None = None
+        self._in_head = False
+        self._said_bytes = 0  # by a request, its body apart
+        self._unread_bytes = 0  # that came since the parser had last something to say
+        self._fields = 0
+        self._refusal = MALFORMED
+        self._body_bytes = 0  # since the request was last looked at
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] -- as uvicorn's does
         super().connection_made(transport)

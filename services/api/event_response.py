@@ -14,8 +14,8 @@ Failures
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from typing import Any, Final, cast
 
 from litestar.response import Stream
@@ -41,16 +41,18 @@ class Farewell:
         if self._leave is not None:
             self._leave()
 
-    @contextmanager
-    def telling(self, leave: Leave) -> Generator[None]:
+    def telling(self, leave: Leave) -> Farewell:
         """Call ``leave`` when it is said within the block, or was before."""
         self._leave = leave
         if self._is_said:
             leave()
-        try:
-            yield
-        finally:
-            self._leave = None
+        return self
+
+    def __enter__(self) -> None:
+        """See ``telling``."""
+
+    def __exit__(self, *_: object) -> None:
+        self._leave = None
 
 
 class EventResponse(Stream):

@@ -25,8 +25,7 @@ Failures
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from typing import Final
 
 from services.api.follower import Follower, Wanted
@@ -117,7 +116,6 @@ class Feed:
         for follower in self._followers():
             follower.end()
 
-    @contextmanager
     def follow(
         self,
         thread_id: str,
@@ -125,27 +123,22 @@ class Feed:
         after: int,
         wanted: Wanted | None = None,
         hears: bool = False,
-    ) -> Generator[Follower]:
+    ) -> AbstractContextManager[Follower]:
         """Follow a thread live from a position on; of its events, only those ``wanted``.
 
         Signals are for who ``hears``.
         """
-        with self._following(
-            Follower(self._history, thread_id, after=after, wanted=wanted, hears=hears)
-        ) as follower:
-            yield follower
+        follower = Follower(self._history, thread_id, after=after, wanted=wanted, hears=hears)
+        return _Following(self, follower)
 
-    @contextmanager
-    def listen(self, thread_id: str) -> Generator[Follower]:
+    def listen(self, thread_id: str) -> AbstractContextManager[Follower]:
         """Follow a thread from an event on that is yet to be written: ``Follower.begin`` tells.
 
         Who is subscribed by then reads nothing.
         """
-        with self._following(Follower(self._history, thread_id, after=None)) as follower:
-            yield follower
+        return _Following(self, Follower(self._history, thread_id, after=None))
 
-    @contextmanager
-    def _following(self, follower: Follower) -> Generator[Follower]:
+    def join(self, follower: Follower) -> None:
         channel = self._channel(follower.thread_id)
         watched = self._watched.get(channel)
         if watched is None:
@@ -156,13 +149,14 @@ class Feed:
         watched.followers.add(follower)
         if self._draining:
             follower.end()
-        try:
-            yield follower
-        finally:
-            watched.followers.discard(follower)
-            if not watched.followers:
-                del self._watched[channel]
-                self._channels.drop(channel)
+
+    def leave(self, follower: Follower) -> None:
+        channel = self._channel(follower.thread_id)
+        followers = self._watched[channel].followers
+        followers.discard(follower)
+        if not followers:
+            del self._watched[channel]
+            self._channels.drop(channel)
 
     async def subscribed(self, thread_id: str) -> None:
         """Until signals of a thread that is followed are heard, or for SUBSCRIBE_SECONDS_MAX."""
@@ -243,3 +237,19 @@ class Feed:
             await asyncio.sleep(PING_SECONDS / 2)
             for follower in self._followers():
                 follower.ping()
+
+
+class _Following:
+    """A follower among those of a feed, for the length of a block."""
+
+    __slots__ = ("_feed", "_follower")
+
+    def __init__(self, feed: Feed, follower: Follower) -> None:
+        self._feed, self._follower = feed, follower
+
+    def __enter__(self) -> Follower:
+        self._feed.join(self._follower)
+        return self._follower
+
+    def __exit__(self, *_: object) -> None:
+        self._feed.leave(self._follower)

@@ -29,6 +29,7 @@ from collections.abc import Callable
 from typing import Final
 
 from services.api.pages import Pages
+from services.api.wake import Wake
 from shared.codec import Record
 from shared.errors import ArchiveUnavailable, EventsGone, LogUnavailable
 from shared.observability import get_logger
@@ -90,7 +91,7 @@ class Follower:
         self._buffer: list[Record] = []
         self._buffered_bytes = 0
         self._idle = self._ping_due = False
-        self._wake = asyncio.Event()
+        self._wake = Wake()
         self._reading: asyncio.Timeout | None = None
 
     @property

@@ -247,7 +247,7 @@ class _Socket:
         caller, threads = self._visit.caller, self._sockets.threads
         viewer = Viewer(caller, lambda: threads.may_follow(caller.user, self._visit.thread_id))
         viewing = Viewing(follower, WHOLE_THREAD, viewer)
-        with viewing.until_expiry():
+        with viewing:
             while viewing.end is None:
                 await self._sockets.company.devices.seen(caller)
                 for record in await viewing.next():

@@ -107,7 +107,7 @@ class _Body:
         with lease, following as follower:
             viewing = self._viewing = Viewing(follower, view, viewer)
             yield b""
-            with viewing.until_expiry():
+            with viewing:
                 while viewing.end is None:
                     records = await viewing.next()
                     if records:

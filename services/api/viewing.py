@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -59,24 +58,27 @@ WHOLE_THREAD: Final = View("thread.deleted", lambda _: True)
 
 
 class Viewing:
-    """One client's look at a thread through a follower. ``end`` tells why there is no more."""
+    """One client's look at a thread through a follower, for the length of a block.
 
-    __slots__ = ("_expired", "_follower", "_view", "_viewer", "end")
+    ``end`` tells why there is no more.
+    """
+
+    __slots__ = ("_expired", "_expiry", "_follower", "_view", "_viewer", "end")
 
     def __init__(self, follower: Follower, view: View, viewer: Viewer) -> None:
         self._follower, self._view, self._viewer = follower, view, viewer
         self._expired = False
+        self._expiry: asyncio.TimerHandle | None = None
         self.end: End | None = None
 
-    @contextmanager
-    def until_expiry(self) -> Generator[None]:
+    def __enter__(self) -> None:
         """Ends with the caller's token, also while nothing happens."""
         seconds = max(0.0, self._viewer.caller.expires_at - time.time())
-        timer = asyncio.get_running_loop().call_later(seconds, self._expire)
-        try:
-            yield
-        finally:
-            timer.cancel()
+        self._expiry = asyncio.get_running_loop().call_later(seconds, self._expire)
+
+    def __exit__(self, *_: object) -> None:
+        if self._expiry is not None:
+            self._expiry.cancel()
 
     async def next(self) -> list[Record]:
         """The next events; empty at the end, and when the follower has something else to tell."""

@@ -163,7 +163,7 @@ MUTATIONS = {
     ),
     "the last to leave keeps the subscription": Mutation(
         feed.Feed,
-        "_following",
+        "leave",
         "self._channels.drop(channel)",
         "pass",
         test_feed.test_clients_that_vanish_leave_nothing_behind,
