@@ -33,7 +33,7 @@ UNDER_WAY_MAX: Final = 2
 GATHER_SECONDS: Final = 0.025  # readers who come back at the same time are that far apart
 REST_SECONDS: Final = 0.05
 LONG_REST_SECONDS: Final = 0.1  # behind a round of less than FEW_ENTRIES
-FEW_ENTRIES: Final = 800
+FEW_ENTRIES: Final = 600
 
 Outcome = Exception | None
 Work = Callable[[Sequence[Share]], Awaitable[Sequence[Outcome]]]
