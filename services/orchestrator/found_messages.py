@@ -31,8 +31,10 @@ FEW: Final = 8  # unless there are hardly any messages
 EXCERPT_CHARS_MAX: Final = 600
 BEFORE_SHARE: Final = 4  # of an excerpt, in front of the first word that was found
 
+# MATERIALIZED: of a thread that has just grown Postgres expects one message, and would read anew
+# for each of a thousand what is read once (measured: 280 ms instead of 10).
 _FIND: Final = text(f"""
-WITH replacing AS (
+WITH replacing AS MATERIALIZED (
   SELECT position, replaced_position FROM messages
   WHERE thread_id = :thread_id AND replaced_position IS NOT NULL AND deleted_at IS NULL
     AND position <= :question AND job_id <> ALL(:cut)
@@ -52,17 +54,21 @@ WITH replacing AS (
     )
   ORDER BY asked.position DESC LIMIT {MESSAGES_MAX}
 ), had AS (
-  SELECT said.message_id, term FROM said, unnest(:terms) AS term WHERE said.terms @@ term::tsquery
-), telling AS (
+  SELECT said.position, term FROM said, unnest(:terms) AS term WHERE said.terms @@ term::tsquery
+), total AS MATERIALIZED (
+  SELECT count(*) FROM said
+), telling AS MATERIALIZED (
   SELECT term, ln(1 + total.count::float8 / count(*)) AS weight
-  FROM had, (SELECT count(*) FROM said) AS total
+  FROM had, total
   GROUP BY term, total.count
   HAVING count(*) * {COMMON_SHARE} <= total.count OR total.count < {FEW}
+), best AS MATERIALIZED (
+  SELECT position, sum(weight) AS weight FROM had JOIN telling USING (term)
+  GROUP BY position ORDER BY sum(weight) DESC, position DESC LIMIT :limit
 )
-SELECT said.message_id, said.role, said.content, said.position
-FROM said JOIN had USING (message_id) JOIN telling USING (term)
-GROUP BY said.message_id, said.role, said.content, said.position
-ORDER BY sum(weight) DESC, said.position DESC LIMIT :limit
+SELECT said.message_id, said.role, said.content, position
+FROM best JOIN said USING (position)
+ORDER BY weight DESC, position DESC
 """).bindparams(
     *(bindparam(name, type_=ARRAY(Text)) for name in ("cut", "terms")),
     *(bindparam(name, type_=ARRAY(BigInteger)) for name in ("positions", "replaced")),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import sys
 import textwrap
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -93,7 +93,7 @@ MUTATIONS: dict[str, Mutation] = {
         appending.test_a_job_whose_append_is_put_off_does_not_ask_again_at_once,
     ),
     "a piece of a text that flows is urgent": (
-        JobWriter.is_urgent.fget,
+        cast("Any", JobWriter.is_urgent).fget,
         "not self._said",
         "True",
         appending.test_a_busy_worker_writes_two_pieces_as_one_event_and_each_first_one_at_once,
