@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
 import pytest
 
+from shared.joint_client import JointRedis
 from shared.keys import jobs_of_user
 from shared.redis_client import Redis
 from shared.settings import Settings
@@ -127,15 +129,14 @@ async def test_one_round_trip_a_request(settings: Settings, user: str, redis: Re
         await client.ok("GET", "/v1/agents")
         sent: list[Any] = []
         with pytest.MonkeyPatch.context() as patch:
-            pipeline = type(running.redis.pipeline(transaction=False))
-            execute = pipeline.execute
+            carry_out = JointRedis.carry_out
 
-            async def counted(self: Any, *args: Any, **more: Any) -> Any:
-                if user in repr(self.command_stack):
-                    sent.append(len(self.command_stack))
-                return await execute(self, *args, **more)
+            async def counted(self: JointRedis, commands: Sequence[Any]) -> list[Any]:
+                if user in repr(commands):
+                    sent.append(len(commands))
+                return await carry_out(self, commands)
 
-            patch.setattr(pipeline, "execute", counted)
+            patch.setattr(JointRedis, "carry_out", counted)
             await client.ok("GET", "/v1/agents")
         assert sent == [2]
 

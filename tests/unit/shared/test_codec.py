@@ -15,7 +15,6 @@ from shared.codec import (
     decode_command,
     decode_event,
     encode,
-    encode_token,
     json_page,
     record_from_entry,
     records_from_publish,
@@ -24,7 +23,6 @@ from shared.codec import (
 from shared.commands import CancelJob, RunJob
 from shared.errors import CodecError
 from shared.events import Event, Token, UnknownEvent
-from shared.times import utc_now
 
 unhurried = settings(deadline=None, print_blob=True)
 AWKWARD = ("\n", "\r", "\r\n", "\u2028", "\u2029", "\u0085", "\x00", "𝄞", "\\", '"', "data: x\n\n")
@@ -290,13 +288,3 @@ def test_a_page_is_an_array_of_the_data(page: list[Record]) -> None:
 @pytest.mark.parametrize(("kind", "final"), [("done", True), ("error", False), ("token", False)])
 def test_only_done_is_final(kind: str, final: bool) -> None:
     assert Record(1, "job_1", 1, kind, b"{}").is_final is final
-
-
-plain = {"job_id": st.from_regex(r"[0-9a-f-]+", fullmatch=True), "at": st.just(utc_now())}
-
-
-@unhurried
-@given(st.builds(Token, **{**FIELDS[Token], **plain}))
-def test_a_token_is_encoded_as_any_other_event(token: Token) -> None:
-    fields = token.model_dump(exclude={"type", "v"})
-    assert encode_token(**fields) == encode(token)
