@@ -79,8 +79,13 @@ class Heartbeat:
     @contextmanager
     def holding(self, lease: Lease, stop: Callable[[Stop], None]) -> Generator[None]:
         """Renew the lease while inside. ``stop`` is called in the event loop, maybe repeatedly."""
-        tell = partial(asyncio.get_running_loop().call_soon_threadsafe, stop)
-        held = _Held(self._log.renew_call(lease, self._consumer), tell, time.monotonic())
+
+        def tell(reason: Stop) -> None:
+            if held in self._held:  # or the attempt has ended while it was renewed
+                stop(reason)
+
+        told = partial(asyncio.get_running_loop().call_soon_threadsafe, tell)
+        held = _Held(self._log.renew_call(lease, self._consumer), told, time.monotonic())
         with self._guard:
             self._held.add(held)
         watch = asyncio.create_task(self._stop_when_over(held))

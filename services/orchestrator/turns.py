@@ -6,7 +6,7 @@
                   has come, or HOLD_SECONDS have passed
 
 An append costs every part behind it the same whether it brings one piece of text or two: of 256
-answers at 30 tokens a second two thirds of the system's work is per append. So a worker that hears
+answers at 30 tokens a second half of the system's work is per append. So a worker that hears
 more than BUSY_PIECES_PER_SECOND gives away a moment that no reader sees. One with less to do has
 the time to write each piece at once.
 

@@ -16,10 +16,13 @@ from langgraph.runtime import Runtime
 
 from services.orchestrator.graph import context
 from services.orchestrator.graph.state import Context, Ports, Question
+from services.orchestrator.heartbeat import Heartbeat
+from services.orchestrator.job_writer import Stop
 from shared.event_log import Append, Appended, EventLog
 from shared.keys import ORCHESTRATORS
 from tests.integration.orchestrator.gateway import Gateway, kinds, words
 from tests.integration.orchestrator.models import Scripted
+from tests.integration.orchestrator.test_appender import begun
 from tests.integration.orchestrator.waiting import until
 from tests.integration.orchestrator.workers import LIMITS, Bench, patient, proxy_to
 from tests.support.model_server import ModelServer
@@ -89,6 +92,26 @@ async def test_a_node_that_blocks_the_event_loop_for_many_leases_loses_none(
             events = await gateway.done(await gateway.ask())
     assert stolen == []
     assert (kinds(events), events[-1]["attempt"]) == (["started", "token", "done"], 1)
+
+
+async def test_what_is_said_of_an_attempt_that_has_ended_stops_nothing(
+    bench: Bench, gateway: Gateway
+) -> None:
+    """A renewal under way, while the same worker begins the next attempt of the job."""
+    _, lease = await begun(gateway)
+    heartbeat = Heartbeat(
+        bench.redis_url, gateway.log, consumer="w1", every_seconds=60, lease_seconds=60
+    )
+    told: list[Stop] = []
+    with heartbeat.holding(lease, told.append):
+        [held] = heartbeat._held
+        assert await gateway.log.release_lease(lease, "w1")
+        await asyncio.to_thread(heartbeat._beat, [held])
+        await asyncio.sleep(0)
+        assert told == [Stop.LOST]
+    await asyncio.to_thread(heartbeat._beat, [held])
+    await asyncio.sleep(0)
+    assert told == [Stop.LOST]
 
 
 class Replies:
